@@ -1,0 +1,169 @@
+"""Named plugins: entry points looked up by role, and the ``name:option=value`` text that configures one.
+
+A registry is a group of entry points, so another package adds a strategy by declaring one; ours are declared the same
+way in ``pyproject.toml``. Nothing is imported until a name is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from nasplug.errors import InputError, MissingDependencyError, UnknownNameError
+
+__all__ = ["Spec", "configure", "load", "names"]
+
+Role = Literal["space", "benchmark", "strategy", "cost model"]
+_GROUPS: dict[str, str] = {
+    "space": "nasplug.spaces",
+    "benchmark": "nasplug.benchmarks",
+    "strategy": "nasplug.strategies",
+    "cost model": "nasplug.cost_models",
+}
+
+
+@cache
+def _entries(role: Role) -> Mapping[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=_GROUPS[role]):
+        if entry.name in found and found[entry.name].value != entry.value:
+            raise InputError(
+                f"two installed packages register the {role} {entry.name!r} "
+                f"({found[entry.name].value} and {entry.value}); uninstall or rename one"
+            )
+        found[entry.name] = entry
+    return found
+
+
+def names(role: Role) -> list[str]:
+    """Return the registered names of a role, sorted; imports nothing."""
+    return sorted(_entries(role))
+
+
+def load(role: Role, name: str) -> Callable[..., Any]:
+    """Return the class or function registered under ``name``.
+
+    Raises:
+        UnknownNameError: no such name; near names are offered.
+        MissingDependencyError: the plugin exists but a package it needs is not installed.
+    """
+    entries = _entries(role)
+    if name not in entries:
+        raise UnknownNameError(role, name, entries)
+    try:
+        return typing.cast(Callable[..., Any], entries[name].load())
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "nasplug":
+            raise
+        raise MissingDependencyError(
+            f"{role} {name!r} needs the package {error.name!r}; pip install 'nasplug[all]' or that package"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A plugin's name with options, as written on a command line: ``weaknas:predictor=mlp,batch=10``.
+
+    An item without ``=`` is the first option of the plugin: ``optuna:tpe`` is ``optuna`` with its sampler. Values are
+    YAML scalars, so ``10`` is an integer, ``0.5`` a float, ``true`` a bool and ``null`` None.
+    """
+
+    name: str
+    positional: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Read ``name[:value][,key=value]...``; raises InputError where the text has no such form."""
+        name, _, rest = text.strip().partition(":")
+        if not name:
+            raise InputError(f"expected NAME or NAME:OPTION=VALUE,..., got {text!r}")
+        positional: list[Any] = []
+        options: dict[str, Any] = {}
+        for item in filter(None, (part.strip() for part in rest.split(","))):
+            key, equals, value = item.partition("=")
+            try:
+                parsed = yaml.safe_load(value if equals else key)
+            except yaml.YAMLError as error:
+                raise InputError(f"cannot read the option {item!r} of {name!r}: {error}") from error
+            if not equals:
+                positional.append(parsed)
+            elif key in options:
+                raise InputError(f"option {key!r} of {name!r} is given twice in {text!r}")
+            else:
+                options[key] = parsed
+        return cls(name, tuple(positional), options)
+
+
+def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
+    """Build the plugin that ``spec`` names: ``factory(*fixed, **options)``, options checked against its fields.
+
+    Args:
+        role: which registry.
+        spec: a :class:`Spec` or its text.
+        fixed: leading arguments that are not options, such as the space of a strategy.
+
+    Raises:
+        UnknownNameError: unknown plugin or option; near names are offered.
+        InputError: an option of the wrong type.
+    """
+    if isinstance(spec, str):
+        spec = Spec.parse(spec)
+    factory = load(role, spec.name)
+    kinds = _option_types(factory, skip=len(fixed))
+    options = dict(spec.options)
+    if len(spec.positional) > len(kinds):
+        raise InputError(f"{role} {spec.name!r} takes at most {len(kinds)} options, got {list(spec.positional)}")
+    for key, value in zip(kinds, spec.positional, strict=False):
+        if key in options:
+            raise InputError(f"option {key!r} of {role} {spec.name!r} is given twice")
+        options[key] = value
+    for key, value in options.items():
+        if key not in kinds:
+            raise UnknownNameError(f"option of {role} {spec.name!r}", key, kinds)
+        options[key] = _checked(value, kinds[key], f"option {key!r} of {role} {spec.name!r}")
+    return factory(*fixed, **options)
+
+
+def option_defaults(role: Role, name: str, *, skip: int = 1) -> dict[str, Any]:
+    """Return option -> default of a registered plugin; ``skip`` leading fields are not options."""
+    factory = load(role, name)
+    if not dataclasses.is_dataclass(factory):
+        return {}
+    fields = [f for f in dataclasses.fields(factory) if f.init][skip:]
+    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in fields}
+
+
+def _option_types(factory: Callable[..., Any], skip: int) -> dict[str, Any]:
+    hints = typing.get_type_hints(factory)
+    if dataclasses.is_dataclass(factory):
+        keys = [f.name for f in dataclasses.fields(factory) if f.init]
+    else:
+        keys = [key for key in hints if key != "return"]
+    return {key: hints[key] for key in keys[skip:]}
+
+
+def _checked(value: Any, kind: Any, what: str) -> Any:
+    """Return ``value`` if it fits ``kind`` (int passes as float); raise InputError otherwise."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        if value in get_args(kind):
+            return value
+        raise UnknownNameError(f"value for {what}", str(value), map(str, get_args(kind)))
+    accepted = get_args(kind) if origin in (types.UnionType, typing.Union) else (kind,)
+    for one in accepted:
+        if one is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if get_origin(one) is Literal and value in get_args(one):
+            return value
+        if isinstance(one, type) and isinstance(value, one) and (one is bool or not isinstance(value, bool)):
+            return value
+    wanted = " or ".join(getattr(one, "__name__", str(one)) for one in accepted)
+    raise InputError(f"{what} must be {wanted}, got {value!r}")

@@ -1,0 +1,1 @@
+"""Plugins: Optuna, NNI and the command line. The only room that imports them."""

@@ -1,0 +1,17 @@
+"""Search spaces: what an architecture is, which exist, what is near, how it is encoded."""
+
+from nasplug.spaces.base import EnumeratedSpace, Genotypes, Space, encoded_space
+from nasplug.spaces.nasbench201 import NASBench201
+from nasplug.spaces.parameters import Categorical, Float, Integer, Parameter
+
+__all__ = [
+    "Categorical",
+    "EnumeratedSpace",
+    "Float",
+    "Genotypes",
+    "Integer",
+    "NASBench201",
+    "Parameter",
+    "Space",
+    "encoded_space",
+]

@@ -1,0 +1,330 @@
+"""What an architecture is: a genotype, and the space it lives in.
+
+Shapes:
+    n: architectures in a batch; s: sites (``len(space.parameters)``); d: features of an encoding.
+    A genotype is an int64 vector ``(s,)`` of codes, one a site; everything hot takes a batch ``(n, s)``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplug.errors import InputError, SpaceExhaustedError, UnknownNameError
+from nasplug.spaces.parameters import Parameter
+
+__all__ = ["EnumeratedSpace", "Genotypes", "Space", "encoded_space"]
+
+Genotypes = NDArray[np.int64]
+
+ENUMERABLE_LIMIT = 1_000_000
+
+
+class Space(ABC):
+    """A frozen set of architectures: here, every combination of its parameters' values.
+
+    Subclasses add meaning: a canonical form, strings, structural encodings. Two spaces with the same name and
+    parameters are equal and hash alike, so results can be cached by space.
+
+    Args:
+        name: the registered name.
+        parameters: the sites, in genotype order.
+    """
+
+    encodings: ClassVar[tuple[str, ...]] = ("onehot", "pairwise")
+    """Kinds that :meth:`encode` knows."""
+
+    def __init__(self, name: str, parameters: Sequence[Parameter]):
+        if not parameters:
+            raise InputError(f"space {name!r} needs at least one parameter")
+        if len({p.name for p in parameters}) != len(parameters):
+            raise InputError(f"space {name!r} has two parameters of one name: {[p.name for p in parameters]}")
+        self.name = name
+        self.parameters = tuple(parameters)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and (self.name, self.parameters) == (
+            (other.name, other.parameters) if isinstance(other, Space) else None
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name, self.parameters))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r}, sites={self.n_sites}, size={self.size:.6g})"
+
+    # -- shape -------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_sites(self) -> int:
+        """Number of sites s."""
+        return len(self.parameters)
+
+    @cached_property
+    def n_choices(self) -> NDArray[np.int64]:
+        """Number of codes of each site, shape ``(s,)``."""
+        return np.array([p.size for p in self.parameters], dtype=np.int64)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of valid genotypes, a Python int of any length."""
+        return math.prod(p.size for p in self.parameters)
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether :meth:`all` is available (at most a million genotypes)."""
+        return self.size <= ENUMERABLE_LIMIT
+
+    @lru_cache(maxsize=4)  # noqa: B019 - spaces are few, frozen and live as long as the process
+    def all(self) -> Genotypes:
+        """Return every valid genotype, ``(size, s)``, read-only, in the order of :meth:`keys`.
+
+        Raises: InputError where the space is too large to enumerate.
+        """
+        if not self.enumerable:
+            raise InputError(f"space {self.name!r} has {self.size:.3g} architectures and cannot be enumerated")
+        grid = np.indices(tuple(self.n_choices)).reshape(self.n_sites, -1).T.astype(np.int64)
+        grid.flags.writeable = False
+        return grid
+
+    # -- membership --------------------------------------------------------------------------------------------------
+
+    def in_range(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Return whether each row has codes that exist, ``(n,)``; structure is not looked at."""
+        return ((genotypes >= 0) & (genotypes < self.n_choices)).all(axis=1)
+
+    def valid(self, genotypes: Genotypes) -> NDArray[np.bool_]:
+        """Return whether each row is an architecture of the space, ``(n,)``."""
+        return self.in_range(genotypes)
+
+    def check(self, genotypes: Any) -> Genotypes:
+        """Return ``genotypes`` as an int64 batch ``(n, s)``; raises InputError naming the first bad row."""
+        batch = np.asarray(genotypes)
+        if batch.ndim != 2 or batch.shape[1] != self.n_sites or not np.issubdtype(batch.dtype, np.integer):
+            raise InputError(
+                f"space {self.name!r} expects an integer array (n, {self.n_sites}), got {batch.dtype} {batch.shape}"
+            )
+        batch = batch.astype(np.int64, copy=False)
+        ok = self.valid(batch)
+        if not ok.all():
+            row = int(np.argmin(ok))
+            raise InputError(f"row {row} is not an architecture of {self.name!r}: {batch[row].tolist()}")
+        return batch
+
+    def keys(self, genotypes: Genotypes) -> NDArray[np.int64]:
+        """Return one int64 a row, ``(n,)``, equal exactly for equal genotypes.
+
+        The key is the mixed-radix number of the codes, last site fastest, while that fits 63 bits. Beyond, it is a
+        64-bit hash: distinct genotypes then share a key with probability 2^-64 a pair.
+        """
+        return genotypes.astype(np.int64, copy=False) @ self._radix
+
+    @cached_property
+    def _radix(self) -> NDArray[np.int64]:
+        sizes = [p.size for p in self.parameters]
+        if math.prod(sizes) < 2**63:
+            return np.array([math.prod(sizes[i + 1 :]) for i in range(len(sizes))], dtype=np.int64)
+        # Odd multipliers from a fixed stream: multiply-shift hashing modulo 2^64.
+        stream = np.random.default_rng(0x6E6173)
+        return stream.integers(-(2**62), 2**62, size=len(sizes), dtype=np.int64) * 2 + 1
+
+    def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
+        """Return a class id a row, ``(n,)``: architectures that compute the same function share one.
+
+        By default every genotype is its own class.
+        """
+        return self.keys(genotypes)
+
+    # -- moves -------------------------------------------------------------------------------------------------------
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw ``n`` genotypes independently, ``(n, s)``: each site from its parameter's prior (uniform choices)."""
+        return np.stack([p.draw(n, rng) for p in self.parameters], axis=1)
+
+    def sample_distinct(self, n: int, rng: np.random.Generator, exclude: NDArray[np.int64] | None = None) -> Genotypes:
+        """Draw ``n`` different genotypes whose keys are not in ``exclude``; fewer only where fewer are left.
+
+        Raises: SpaceExhaustedError when not a single one is left.
+        """
+        taken = set() if exclude is None else set(exclude.tolist())
+        if self.enumerable and self.size <= 4 * (n + len(taken)):
+            everything = self.all()
+            left = everything[~np.isin(self.keys(everything), np.fromiter(taken, np.int64, len(taken)))]
+            if not len(left):
+                raise SpaceExhaustedError(f"all {self.size} architectures of {self.name!r} are already in the history")
+            return left[rng.permutation(len(left))[:n]]
+        rows: list[NDArray[np.int64]] = []
+        for _ in range(1000):
+            batch = self.sample(max(n - len(rows), 8), rng)
+            for key, row in zip(self.keys(batch).tolist(), batch, strict=True):
+                if key not in taken:
+                    taken.add(key)
+                    rows.append(row)
+                if len(rows) == n:
+                    return np.stack(rows)
+        if rows:
+            return np.stack(rows)
+        raise SpaceExhaustedError(f"no unseen architecture of {self.name!r} found in 1000 draws")
+
+    def mutate(self, genotypes: Genotypes, rng: np.random.Generator) -> Genotypes:
+        """Change one site of each row, ``(n, s)``; never returns a row as it came (unless the space has one point)."""
+        mutable = np.flatnonzero(self.n_choices > 1)
+        children = np.array(genotypes, dtype=np.int64)
+        if not len(mutable):
+            return children
+        sites = mutable[rng.integers(len(mutable), size=len(children))]
+        for site in np.unique(sites):
+            rows = sites == site
+            children[rows, site] = self.parameters[site].perturb(children[rows, site], rng)
+        return children
+
+    def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
+        """Return one child a pair of rows, ``(n, s)``: each site from either parent with equal chance."""
+        return np.where(rng.random(first.shape) < 0.5, first, second)
+
+    def neighbors(self, genotype: NDArray[np.int64]) -> Genotypes:
+        """Return the architectures one move from ``genotype`` ``(s,)``, ``(k, s)``, without it, in a fixed order."""
+        moves = [(site, code) for site, p in enumerate(self.parameters) for code in p.alternatives(genotype[site])]
+        near = np.repeat(np.asarray(genotype, dtype=np.int64)[None], len(moves), axis=0)
+        for row, (site, code) in enumerate(moves):
+            near[row, site] = code
+        return near
+
+    # -- encodings ---------------------------------------------------------------------------------------------------
+
+    def encode(self, genotypes: Genotypes, kind: str = "onehot") -> NDArray[np.float32]:
+        """Return features, float32 ``(n, d)``.
+
+        Kinds:
+            onehot: one indicator a code of a category; one coordinate in [0, 1] an ordered number.
+            pairwise: one-hot, then the products of indicators of every two different sites.
+
+        Raises: UnknownNameError for a kind the space does not have.
+        """
+        if kind not in self.encodings:
+            raise UnknownNameError(f"encoding of space {self.name!r}", kind, self.encodings)
+        result: NDArray[np.float32] = getattr(self, f"_encode_{kind}")(genotypes)
+        return result
+
+    def _encode_onehot(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        columns = []
+        for site, p in enumerate(self.parameters):
+            codes = genotypes[:, site]
+            if p.ordered:
+                columns.append(p.coordinate(codes)[:, None].astype(np.float32))
+            else:
+                columns.append((codes[:, None] == np.arange(p.size)).astype(np.float32))
+        return np.concatenate(columns, axis=1)
+
+    def _encode_pairwise(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        single = self._encode_onehot(genotypes)
+        site_of = np.repeat(np.arange(self.n_sites), [1 if p.ordered else p.size for p in self.parameters])
+        left, right = np.nonzero(site_of[:, None] < site_of[None, :])
+        return np.concatenate([single, single[:, left] * single[:, right]], axis=1)
+
+    # -- words -------------------------------------------------------------------------------------------------------
+
+    def to_params(self, genotypes: Genotypes) -> list[dict[str, Any]]:
+        """Return one ``{parameter name: value}`` a row."""
+        columns = [p.decode(genotypes[:, site]) for site, p in enumerate(self.parameters)]
+        names = [p.name for p in self.parameters]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def from_params(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
+        """Return the genotypes ``(n, s)`` of parameter dicts; raises InputError for a missing name or bad value."""
+        for p in self.parameters:
+            if any(p.name not in one for one in params):
+                raise InputError(f"parameter {p.name!r} of space {self.name!r} is missing")
+        return np.stack([p.encode([one[p.name] for one in params]) for p in self.parameters], axis=1)
+
+    def to_string(self, genotypes: Genotypes) -> list[str]:
+        """Return the architecture string of each row; here compact JSON of the parameters."""
+        return [json.dumps(one, separators=(",", ":")) for one in self.to_params(genotypes)]
+
+    def from_string(self, strings: Sequence[str]) -> Genotypes:
+        """Return the genotypes ``(n, s)`` of architecture strings; raises InputError naming the first bad one."""
+        params = []
+        for text in strings:
+            try:
+                one = json.loads(text)
+                if not isinstance(one, dict):
+                    raise ValueError("not an object")
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"not an architecture of {self.name!r}: {text[:80]!r} ({error})") from None
+            params.append(one)
+        return self.check(self.from_params(params))
+
+
+class EnumeratedSpace(Space):
+    """A space whose valid genotypes are a listed part of all combinations.
+
+    Subclasses implement :meth:`_enumerate`, which lists them, and :meth:`repair`, which maps any combination to the
+    valid genotype that stands for it. Sampling, moves and enumeration then agree on that one set.
+    """
+
+    def _enumerate(self) -> Genotypes:
+        raise NotImplementedError
+
+    def repair(self, genotypes: Genotypes) -> Genotypes:
+        """Return the valid genotype that stands for each combination ``(n, s)``."""
+        raise NotImplementedError
+
+    @cached_property
+    def _listed(self) -> tuple[Genotypes, NDArray[np.int64]]:
+        rows = self._enumerate()
+        keys = self.keys(rows)
+        order = np.argsort(keys)
+        rows = rows[order]
+        rows.flags.writeable = False
+        return rows, keys[order]
+
+    @cached_property
+    def size(self) -> int:  # noqa: D102
+        return len(self._listed[0])
+
+    def all(self) -> Genotypes:  # noqa: D102
+        return self._listed[0]
+
+    def valid(self, genotypes: Genotypes) -> NDArray[np.bool_]:  # noqa: D102
+        known = self._listed[1]
+        keys = self.keys(genotypes)
+        at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return self.in_range(genotypes) & (known[at] == keys)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """Draw ``n`` genotypes independently and uniformly from the list, ``(n, s)``."""
+        return self.all()[rng.integers(self.size, size=n)]
+
+    def mutate(self, genotypes: Genotypes, rng: np.random.Generator) -> Genotypes:
+        """Change one site of each row and repair; a change that repairs to its parent is drawn again."""
+        children = np.array(genotypes, dtype=np.int64)
+        same = np.arange(len(children))
+        for _ in range(100):
+            children[same] = self.repair(super().mutate(genotypes[same], rng))
+            same = same[(children[same] == genotypes[same]).all(axis=1)]
+            if not len(same):
+                break
+        return children
+
+    def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:  # noqa: D102
+        return self.repair(super().crossover(first, second, rng))
+
+    def neighbors(self, genotype: NDArray[np.int64]) -> Genotypes:
+        """Return the distinct repaired one-site changes of ``genotype``, without it, ``(k, s)``."""
+        near = np.unique(self.repair(super().neighbors(genotype)), axis=0)
+        return near[(near != np.asarray(genotype)).any(axis=1)]
+
+
+@lru_cache(maxsize=8)
+def encoded_space(space: Space, kind: str) -> NDArray[np.float32]:
+    """Return ``space.encode(space.all(), kind)``, read-only, computed once a space and kind."""
+    features = space.encode(space.all(), kind)
+    features.flags.writeable = False
+    return features

@@ -1,0 +1,104 @@
+"""What to try next: the contract of a search strategy.
+
+A strategy is a function of a history. It keeps no state of its own, so a resumed, parallel or multi-process study is
+right by construction; what it caches is derived from the history and can be dropped at any time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplug.errors import InputError
+from nasplug.spaces import Genotypes, Space
+from nasplug.strategies.history import History
+
+__all__ = ["Strategy", "trial_rng"]
+
+
+def trial_rng(seed: int, number: int) -> np.random.Generator:
+    """Return the generator of proposal ``number`` (0-based) of a run with ``seed``.
+
+    Randomness is a function of seed and number alone, so the same strategy gives the same sequence in ``nasplug
+    search``, an Optuna study and an NNI experiment, and a resumed run does not repeat its first draws.
+    """
+    return np.random.default_rng([seed, number])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy(ABC):
+    """Base of all strategies: a frozen dataclass whose fields, after ``space``, are its options.
+
+    Subclasses implement :meth:`_candidates`. :meth:`propose` then guarantees what every caller relies on: proposals
+    are valid, distinct, and not in the history, running and failed rows included.
+
+    Args:
+        space: where to search.
+    """
+
+    space: Space
+
+    objectives: ClassVar[int | None] = 1
+    """How many objectives the strategy can search over; None: any number."""
+
+    def propose(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
+        """Return up to ``n`` unseen, distinct genotypes, ``(k, s)``, best first; ``k < n`` only when no more are left.
+
+        Args:
+            history: everything known, over ``self.space``.
+            n: how many, at least 1.
+            rng: the only source of randomness; see :func:`trial_rng`.
+
+        Raises:
+            SpaceExhaustedError: the history holds the whole space.
+            InputError: a history of another space, or of more objectives than the strategy knows.
+        """
+        if history.space != self.space:
+            raise InputError(f"the history is over {history.space!r}, the strategy over {self.space!r}")
+        if self.objectives is not None and history.n_objectives > self.objectives:
+            raise InputError(
+                f"{type(self).__name__} searches {self.objectives} objective, the history has {history.n_objectives}; "
+                "use a strategy for several objectives, such as weaknas"
+            )
+        if n < 1:
+            raise InputError(f"propose expects n >= 1, got {n}")
+        chosen = self._unseen(self._candidates(history, n, rng), history.keys)[:n]
+        if len(chosen) < n:
+            taken = np.concatenate([history.keys, self.space.keys(chosen)])
+            try:
+                chosen = np.concatenate([chosen, self.space.sample_distinct(n - len(chosen), rng, taken)])
+            except InputError:
+                if not len(chosen):
+                    raise
+        return chosen
+
+    def recommend(self, history: History) -> NDArray[np.int64]:
+        """Return the genotype ``(s,)`` to use after the search: the best feasible observation.
+
+        Raises: InputError while nothing has finished.
+        """
+        best = history.best()
+        if best is None:
+            raise InputError("nothing has finished yet; there is no architecture to recommend")
+        return history.genotypes[best]
+
+    @abstractmethod
+    def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
+        """Return genotypes ``(k, s)`` in order of preference, any k.
+
+        Rows already in the history or repeated are dropped by the caller, who fills what is missing with unseen
+        random ones.
+        """
+
+    def _unseen(self, genotypes: Genotypes, taken: NDArray[np.int64]) -> Genotypes:
+        """Return the rows whose keys are neither in ``taken`` nor earlier in the batch, order kept."""
+        if not len(genotypes):
+            return np.empty((0, self.space.n_sites), np.int64)
+        keys = self.space.keys(genotypes)
+        first = np.zeros(len(keys), dtype=bool)
+        first[np.unique(keys, return_index=True)[1]] = True
+        return genotypes[first & ~np.isin(keys, taken)]
