@@ -1,1 +1,5 @@
-"""Benchmarks: what an architecture is worth."""
+"""Benchmarks: what an architecture is worth, and how strategies are compared on it."""
+
+from nasplug.benchmarks.base import Benchmark, Signal
+
+__all__ = ["Benchmark", "Signal"]

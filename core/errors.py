@@ -7,7 +7,14 @@ ValueError`` keeps working; the command line turns any of them into one line and
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["DataError", "InputError", "MissingDependencyError", "NasplugError", "SpaceExhaustedError", "UnknownNameError"]
+__all__ = [
+    "DataError",
+    "InputError",
+    "MissingDependencyError",
+    "NasplugError",
+    "SpaceExhaustedError",
+    "UnknownNameError",
+]
 
 
 class NasplugError(Exception):

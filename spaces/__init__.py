@@ -3,6 +3,7 @@
 from nasplug.spaces.base import EnumeratedSpace, Genotypes, Space, encoded_space
 from nasplug.spaces.nasbench201 import NASBench201
 from nasplug.spaces.parameters import Categorical, Float, Integer, Parameter
+from nasplug.spaces.user import ParameterSpace
 
 __all__ = [
     "Categorical",
@@ -12,6 +13,7 @@ __all__ = [
     "Integer",
     "NASBench201",
     "Parameter",
+    "ParameterSpace",
     "Space",
     "encoded_space",
 ]

@@ -1,0 +1,1 @@
+"""nasplug strategies as Optuna samplers."""
