@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -27,7 +26,7 @@ Genotypes = NDArray[np.int64]
 ENUMERABLE_LIMIT = 1_000_000
 
 
-class Space(ABC):
+class Space:
     """A frozen set of architectures: here, every combination of its parameters' values.
 
     Subclasses add meaning: a canonical form, strings, structural encodings. Two spaces with the same name and
@@ -286,13 +285,13 @@ class EnumeratedSpace(Space):
         return rows, keys[order]
 
     @cached_property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return len(self._listed[0])
 
-    def all(self) -> Genotypes:  # noqa: D102
+    def all(self) -> Genotypes:
         return self._listed[0]
 
-    def valid(self, genotypes: Genotypes) -> NDArray[np.bool_]:  # noqa: D102
+    def valid(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         known = self._listed[1]
         keys = self.keys(genotypes)
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
@@ -313,7 +312,7 @@ class EnumeratedSpace(Space):
                 break
         return children
 
-    def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:  # noqa: D102
+    def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
         return self.repair(super().crossover(first, second, rng))
 
     def neighbors(self, genotype: NDArray[np.int64]) -> Genotypes:

@@ -51,11 +51,11 @@ class NASBench201(Space):
     def __init__(self) -> None:
         super().__init__("nasbench201", [Categorical(f"edge_{a}_{b}", OPERATIONS) for a, b in EDGES])
 
-    def to_string(self, genotypes: Genotypes) -> list[str]:  # noqa: D102
+    def to_string(self, genotypes: Genotypes) -> list[str]:
         names = [p.decode(genotypes[:, site]) for site, p in enumerate(self.parameters)]
         return [f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in zip(*names, strict=True)]
 
-    def from_string(self, strings: Sequence[str]) -> Genotypes:  # noqa: D102
+    def from_string(self, strings: Sequence[str]) -> Genotypes:
         code = {name: i for i, name in enumerate(OPERATIONS)}
         rows = np.empty((len(strings), 6), dtype=np.int64)
         for row, text in enumerate(strings):

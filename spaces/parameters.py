@@ -107,17 +107,17 @@ class Categorical(Parameter):
         return {(type(choice), repr(choice)): code for code, choice in enumerate(self.choices)}
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return len(self.choices)
 
     @property
-    def ordered(self) -> bool:  # noqa: D102
+    def ordered(self) -> bool:
         return False
 
-    def decode(self, codes: Codes) -> list[Value]:  # noqa: D102
+    def decode(self, codes: Codes) -> list[Value]:
         return [self.choices[code] for code in codes.tolist()]
 
-    def encode(self, values: Sequence[Value]) -> Codes:  # noqa: D102
+    def encode(self, values: Sequence[Value]) -> Codes:
         try:
             return np.array([self._code_of[type(value), repr(value)] for value in values], dtype=np.int64)
         except KeyError:
@@ -184,22 +184,22 @@ class Integer(_Number):
         object.__setattr__(self, "high", int(self.high) - (int(self.high) - int(self.low)) % int(self.step))
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return (int(self.high) - int(self.low)) // self.step + 1
 
-    def decode(self, codes: Codes) -> list[int]:  # noqa: D102
+    def decode(self, codes: Codes) -> list[int]:
         return [int(self.low) + self.step * code for code in codes.tolist()]
 
-    def encode(self, values: Sequence[Any]) -> Codes:  # noqa: D102
+    def encode(self, values: Sequence[Any]) -> Codes:
         return np.clip(np.rint((self._inside(values) - self.low) / self.step), 0, self.size - 1).astype(np.int64)
 
-    def draw(self, n: int, rng: np.random.Generator) -> Codes:  # noqa: D102
+    def draw(self, n: int, rng: np.random.Generator) -> Codes:
         return self.at(rng.random(n)) if self.log else super().draw(n, rng)
 
-    def coordinate(self, codes: Codes) -> NDArray[np.float64]:  # noqa: D102
+    def coordinate(self, codes: Codes) -> NDArray[np.float64]:
         return self._scale(self.low + self.step * codes.astype(np.float64))
 
-    def at(self, coordinates: NDArray[np.float64]) -> Codes:  # noqa: D102
+    def at(self, coordinates: NDArray[np.float64]) -> Codes:
         return np.clip(np.rint((self._unscale(coordinates) - self.low) / self.step), 0, self.size - 1).astype(np.int64)
 
 
@@ -219,17 +219,15 @@ class Float(_Number):
             object.__setattr__(self, "high", min(self.high, self.low + whole * self.step))
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         if self.low == self.high:
             return 1
         return FLOAT_LEVELS if self.step is None else round((self.high - self.low) / self.step) + 1
 
-    def decode(self, codes: Codes) -> list[float]:  # noqa: D102
-        if self.step is not None:
-            values = self.low + self.step * codes
-        else:
-            values = self._unscale(codes / max(self.size - 1, 1))
+    def decode(self, codes: Codes) -> list[float]:
+        coordinates = codes / max(self.size - 1, 1)
+        values = self._unscale(coordinates) if self.step is None else self.low + self.step * codes
         return [float(value) for value in np.clip(values, self.low, self.high)]
 
-    def encode(self, values: Sequence[Any]) -> Codes:  # noqa: D102
+    def encode(self, values: Sequence[Any]) -> Codes:
         return self.at(self._scale(self._inside(values)))
