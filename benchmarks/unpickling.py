@@ -1,0 +1,85 @@
+"""Reading pickles from outside without running them.
+
+A pickle is a program. Here it may build plain Python values and, of the names it asks for, only those that the caller
+maps to harmless ones; any other name stops the reading before anything of it is imported.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nasplug.errors import DataError
+
+__all__ = ["NUMPY_SCALARS", "load_pickle"]
+
+
+class _Dtype:
+    """What a pickle says about a NumPy scalar type; unlike numpy.dtype it cannot be talked into reading memory."""
+
+    _STRUCT = {"f8": "d", "f4": "f", "i8": "q", "i4": "i"}
+
+    def __init__(self, code: str, align: Any = False, copy: Any = False):
+        self.code, self.order = str(code), "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = str(state[1]) if state[1] in ("<", ">") else "<"
+
+    def unpack(self, data: bytes) -> float:
+        number: float = struct.unpack(self.order + self._STRUCT[self.code], data)[0]
+        return number
+
+
+def _scalar(dtype: _Dtype, data: Any) -> float:
+    return dtype.unpack(data if isinstance(data, bytes) else data.encode("latin-1"))
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """``_codecs.encode``, by which protocol 2 spells bytes; only Latin-1."""
+    return str(text).encode("latin-1")
+
+
+NUMPY_SCALARS: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+"""Names that result files use for NumPy numbers, mapped to readers that give Python floats."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, allowed: Mapping[tuple[str, str], Callable[..., Any]]):
+        super().__init__(io.BytesIO(data))
+        self._allowed = allowed
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._allowed:
+            raise DataError(f"it asks for {module}.{name}, which result data have no use for; it was not run")
+        return self._allowed[module, name]
+
+
+def load_pickle(data: bytes, what: str, allowed: Mapping[tuple[str, str], Callable[..., Any]] = NUMPY_SCALARS) -> Any:
+    """Return the value that the pickle ``data`` holds, built from plain types and ``allowed`` names only.
+
+    Args:
+        data: the whole pickle.
+        what: file name, for messages.
+        allowed: ``(module, name)`` -> what stands for it.
+
+    Raises:
+        DataError: truncated or corrupt, or it asks for another name.
+    """
+    try:
+        return _Unpickler(data, allowed).load()
+    except DataError as error:
+        raise DataError(f"{what} is not safe to read: {error}") from None
+    except Exception as error:  # damaged pickles raise nearly anything
+        raise DataError(
+            f"{what} is truncated or not a pickle ({type(error).__name__}: {error}); get it again"
+        ) from None
