@@ -51,3 +51,8 @@ class UnknownNameError(InputError, LookupError):
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
+        self._given = (kind, name, known)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+        """Travel between processes: an exception is otherwise rebuilt from its message alone."""
+        return type(self), self._given

@@ -7,6 +7,8 @@ way in ``pyproject.toml``. Nothing is imported until a name is loaded.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ _GROUPS: dict[str, str] = {
     "strategy": "nasplug.strategies",
     "cost model": "nasplug.cost_models",
 }
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @cache
@@ -72,7 +75,7 @@ class Spec:
     """A plugin's name with options, as written on a command line: ``weaknas:predictor=mlp,batch=10``.
 
     An item without ``=`` is the first option of the plugin: ``optuna:tpe`` is ``optuna`` with its sampler. Values are
-    YAML scalars, so ``10`` is an integer, ``0.5`` a float, ``true`` a bool and ``null`` None.
+    YAML scalars, so ``10`` is an integer, ``0.5`` or ``1e-3`` a float, ``true`` a bool and ``null`` None.
     """
 
     name: str
@@ -90,7 +93,7 @@ class Spec:
         for item in filter(None, (part.strip() for part in rest.split(","))):
             key, equals, value = item.partition("=")
             try:
-                parsed = yaml.safe_load(value if equals else key)
+                parsed = _scalar(value if equals else key)
             except yaml.YAMLError as error:
                 raise InputError(f"cannot read the option {item!r} of {name!r}: {error}") from error
             if not equals:
@@ -102,13 +105,18 @@ class Spec:
         return cls(name, tuple(positional), options)
 
 
+def _scalar(text: str) -> Any:
+    # YAML 1.1 reads 1e-3, without a point, as text.
+    return float(text) if _EXPONENT.fullmatch(text.strip()) else yaml.safe_load(text)
+
+
 def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
-    """Build the plugin that ``spec`` names: ``factory(*fixed, **options)``, options checked against its fields.
+    """Build the plugin that ``spec`` names, its options checked against the arguments it takes.
 
     Args:
         role: which registry.
         spec: a :class:`Spec` or its text.
-        fixed: leading arguments that are not options, such as the space of a strategy.
+        fixed: values of the leading arguments, which are not options, such as the space of a strategy.
 
     Raises:
         UnknownNameError: unknown plugin or option; near names are offered.
@@ -117,7 +125,9 @@ def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
     if isinstance(spec, str):
         spec = Spec.parse(spec)
     factory = load(role, spec.name)
-    kinds = _option_types(factory, skip=len(fixed))
+    kinds = _arguments(factory)
+    given = dict(zip(list(kinds), fixed, strict=False))
+    kinds = {key: kind for key, kind in kinds.items() if key not in given}
     options = dict(spec.options)
     if len(spec.positional) > len(kinds):
         raise InputError(f"{role} {spec.name!r} takes at most {len(kinds)} options, got {list(spec.positional)}")
@@ -129,7 +139,7 @@ def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
         if key not in kinds:
             raise UnknownNameError(f"option of {role} {spec.name!r}", key, kinds)
         options[key] = _checked(value, kinds[key], f"option {key!r} of {role} {spec.name!r}")
-    return factory(*fixed, **options)
+    return factory(**given, **options)
 
 
 def option_defaults(role: Role, name: str, *, skip: int = 1) -> dict[str, Any]:
@@ -141,13 +151,17 @@ def option_defaults(role: Role, name: str, *, skip: int = 1) -> dict[str, Any]:
     return {f.name: None if f.default is dataclasses.MISSING else f.default for f in fields}
 
 
-def _option_types(factory: Callable[..., Any], skip: int) -> dict[str, Any]:
-    hints = typing.get_type_hints(factory)
-    if dataclasses.is_dataclass(factory):
-        keys = [f.name for f in dataclasses.fields(factory) if f.init]
-    else:
-        keys = [key for key in hints if key != "return"]
-    return {key: hints[key] for key in keys[skip:]}
+def _arguments(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Return argument -> annotated type of a call to ``factory``."""
+    # Of the call, not of the class: its annotations include ClassVars.
+    named = [
+        p.name
+        for p in inspect.signature(factory).parameters.values()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    plain = isinstance(factory, type) and not dataclasses.is_dataclass(factory)
+    hints = typing.get_type_hints(factory.__init__ if plain else factory)  # type: ignore[misc]
+    return {name: hints.get(name, Any) for name in named}
 
 
 def _checked(value: Any, kind: Any, what: str) -> Any:
@@ -159,6 +173,8 @@ def _checked(value: Any, kind: Any, what: str) -> Any:
         raise UnknownNameError(f"value for {what}", str(value), map(str, get_args(kind)))
     accepted = get_args(kind) if origin in (types.UnionType, typing.Union) else (kind,)
     for one in accepted:
+        if one is Any or one is object:
+            return value
         if one is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if get_origin(one) is Literal and value in get_args(one):

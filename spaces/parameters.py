@@ -7,10 +7,10 @@ at the edge, in :meth:`decode` and :meth:`encode`.
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ Value = None | bool | int | float | str
 
 FLOAT_LEVELS = 2**20 + 1
 """Values a float without a step is rounded to: finer than any tuner needs, coarse enough to be a code."""
+
+LARGEST = 2**53
+"""Bound of integers and of the number of values: beyond, a float no longer tells neighbours apart."""
 
 
 class Parameter(ABC):
@@ -93,18 +96,19 @@ class Categorical(Parameter):
     """
 
     name: str
-    choices: tuple[Value, ...]
+    choices: tuple[Value, ...] = field(compare=False)
+    _codes: dict[tuple[type, str], int] = field(init=False, repr=False, compare=False)
+    _labels: tuple[tuple[str, str], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(self.choices))
+        # By type and repr: True == 1 == 1.0 in Python, and nan != nan. Equality and hash go by the labels.
+        object.__setattr__(self, "_codes", {_label(choice): code for code, choice in enumerate(self.choices)})
+        object.__setattr__(self, "_labels", tuple((kind.__qualname__, text) for kind, text in self._codes))
         if not self.choices:
             raise InputError(f"parameter {self.name!r} needs at least one choice")
-        if len(self._code_of) != len(self.choices):
+        if len(self._codes) != len(self.choices):
             raise InputError(f"parameter {self.name!r} has a choice twice: {list(self.choices)}")
-
-    @cached_property
-    def _code_of(self) -> dict[tuple[type, str], int]:
-        # Keyed by type and repr: True == 1 == 1.0 in Python, and nan != nan.
-        return {(type(choice), repr(choice)): code for code, choice in enumerate(self.choices)}
 
     @property
     def size(self) -> int:
@@ -118,11 +122,15 @@ class Categorical(Parameter):
         return [self.choices[code] for code in codes.tolist()]
 
     def encode(self, values: Sequence[Value]) -> Codes:
-        try:
-            return np.array([self._code_of[type(value), repr(value)] for value in values], dtype=np.int64)
-        except KeyError:
-            bad = next(value for value in values if (type(value), repr(value)) not in self._code_of)
-            raise UnknownNameError(f"choice of {self.name!r}", str(bad), map(str, self.choices)) from None
+        codes = [self._codes.get(_label(value), -1) for value in values]
+        if -1 in codes:
+            raise UnknownNameError(f"choice of {self.name!r}", str(values[codes.index(-1)]), map(str, self.choices))
+        return np.array(codes, dtype=np.int64)
+
+
+def _label(value: Any) -> tuple[type, str]:
+    value = value.item() if isinstance(value, np.generic) else value
+    return type(value), repr(value)
 
 
 @dataclass(frozen=True)
@@ -134,10 +142,12 @@ class _Number(Parameter):
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+        if not (self.low <= self.high and math.isfinite(self.high - self.low)):
             raise InputError(f"parameter {self.name!r} needs finite low <= high, got {self.low} and {self.high}")
-        if self.step is not None and not self.step > 0:
-            raise InputError(f"parameter {self.name!r} needs step > 0, got {self.step}")
+        if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
+            raise InputError(f"parameter {self.name!r} needs a finite step > 0, got {self.step}")
+        if self.step is not None and (self.high - self.low) / self.step >= LARGEST:
+            raise InputError(f"parameter {self.name!r} has more than 2^53 values; raise its step")
         if self.log and self.low <= 0:
             raise InputError(f"parameter {self.name!r} has log=True and needs low > 0, got {self.low}")
 
@@ -157,14 +167,25 @@ class _Number(Parameter):
         return self.low + coordinates * (self.high - self.low)
 
     def _inside(self, values: Sequence[Any]) -> NDArray[np.float64]:
-        try:
-            numbers = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError(f"parameter {self.name!r} expects numbers, got {list(values)[:3]}") from None
-        slack = 1e-9 * max(1.0, abs(self.low), abs(self.high))
-        if not ((numbers >= self.low - slack) & (numbers <= self.high + slack)).all():
-            raise InputError(f"parameter {self.name!r} lies in [{self.low}, {self.high}], got {numbers.tolist()[:3]}")
-        return numbers
+        """Return values as floats in ``[low, high]``; a rounding error outside is forgiven, anything else raises."""
+        if not all(isinstance(value, numbers.Real) for value in values):
+            raise InputError(f"parameter {self.name!r} expects numbers, got {list(values)[:3]}")
+        given = np.array(values, dtype=np.float64)
+        slack = 1e-9 * (self.high - self.low) + 1e-15 * max(abs(self.low), abs(self.high))
+        bad = ~((given >= self.low - slack) & (given <= self.high + slack))
+        if bad.any():
+            raise InputError(f"parameter {self.name!r} lies in [{self.low}, {self.high}], got {given[bad][0]}")
+        return np.clip(given, self.low, self.high)
+
+    def _on_steps(self, values: Sequence[Any]) -> Codes:
+        places = (self._inside(values) - self.low) / (self.step or 1)
+        codes = np.rint(places)
+        # As coarse as Optuna's own test of a stepped value, plus what a float can tell apart at this place.
+        off = np.abs(places - codes) > 1e-8 + 4e-16 * max(abs(self.low), abs(self.high)) / (self.step or 1)
+        if off.any():
+            bad = list(values)[int(np.argmax(off))]
+            raise InputError(f"parameter {self.name!r} has values {self.low}, {self.low} + {self.step}, ...; got {bad}")
+        return codes.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -178,9 +199,10 @@ class Integer(_Number):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(float(bound) != int(bound) for bound in (self.low, self.high, self.step)):
-            raise InputError(f"integer parameter {self.name!r} needs whole low, high, step, got {self}")
+        if any(bound != int(bound) or abs(bound) > LARGEST for bound in (self.low, self.high, self.step)):
+            raise InputError(f"integer parameter {self.name!r} needs whole low, high, step up to 2^53, got {self}")
         object.__setattr__(self, "low", int(self.low))
+        object.__setattr__(self, "step", int(self.step))
         object.__setattr__(self, "high", int(self.high) - (int(self.high) - int(self.low)) % int(self.step))
 
     @property
@@ -191,7 +213,7 @@ class Integer(_Number):
         return [int(self.low) + self.step * code for code in codes.tolist()]
 
     def encode(self, values: Sequence[Any]) -> Codes:
-        return np.clip(np.rint((self._inside(values) - self.low) / self.step), 0, self.size - 1).astype(np.int64)
+        return self._on_steps(values)
 
     def draw(self, n: int, rng: np.random.Generator) -> Codes:
         return self.at(rng.random(n)) if self.log else super().draw(n, rng)
@@ -217,6 +239,8 @@ class Float(_Number):
         if self.step is not None:
             whole = math.floor((self.high - self.low) / self.step + 1e-9)
             object.__setattr__(self, "high", min(self.high, self.low + whole * self.step))
+        elif 0 < self.high - self.low < 1e-8 * max(abs(self.low), abs(self.high)):
+            raise InputError(f"parameter {self.name!r} spans too little for floats: [{self.low}, {self.high}]")
 
     @property
     def size(self) -> int:
@@ -230,4 +254,4 @@ class Float(_Number):
         return [float(value) for value in np.clip(values, self.low, self.high)]
 
     def encode(self, values: Sequence[Any]) -> Codes:
-        return self.at(self._scale(self._inside(values)))
+        return self.at(self._scale(self._inside(values))) if self.step is None else self._on_steps(values)
