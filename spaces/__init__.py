@@ -1,17 +1,24 @@
 """Search spaces: what an architecture is, which exist, what is near, how it is encoded."""
 
 from nasplug.spaces.base import EnumeratedSpace, Genotypes, Space, encoded_space
+from nasplug.spaces.darts import DARTS
 from nasplug.spaces.nasbench201 import NASBench201
+from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
+from nasplug.spaces.nasbench_macro import NASBenchMacro
 from nasplug.spaces.parameters import Categorical, Float, Integer, Parameter
 from nasplug.spaces.user import ParameterSpace
 
 __all__ = [
+    "DARTS",
     "Categorical",
     "EnumeratedSpace",
     "Float",
     "Genotypes",
     "Integer",
     "NASBench201",
+    "NASBenchGraph",
+    "NASBenchGraphProteins",
+    "NASBenchMacro",
     "Parameter",
     "ParameterSpace",
     "Space",

@@ -49,15 +49,25 @@ class Space:
         self.parameters = tuple(parameters)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and (self.name, self.parameters) == (
-            (other.name, other.parameters) if isinstance(other, Space) else None
-        )
+        if self is other or type(self) is not type(other):
+            return self is other
+        assert isinstance(other, Space)
+        return self._hash == other._hash and (self.name, self.parameters) == (other.name, other.parameters)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash((type(self), self.name, self.parameters))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel light: what is derived is derived again, and a string's hash differs in another process."""
+        cls = type(self)
+        return {k: v for k, v in vars(self).items() if not isinstance(getattr(cls, k, None), cached_property)}
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r}, sites={self.n_sites}, size={self.size:.6g})"
+        return f"{type(self).__name__}(name={self.name!r}, sites={self.n_sites}, size={_counted(self.size)})"
 
     # -- shape -------------------------------------------------------------------------------------------------------
 
@@ -81,17 +91,22 @@ class Space:
         """Whether :meth:`all` is available (at most a million genotypes)."""
         return self.size <= ENUMERABLE_LIMIT
 
-    @lru_cache(maxsize=4)  # noqa: B019 - spaces are few, frozen and live as long as the process
     def all(self) -> Genotypes:
         """Return every valid genotype, ``(size, s)``, read-only, in the order of :meth:`keys`.
 
         Raises: InputError where the space is too large to enumerate.
         """
+        return self._listed[0]
+
+    @cached_property
+    def _listed(self) -> tuple[Genotypes, NDArray[np.int64]]:
+        """All genotypes and their keys, ascending."""
         if not self.enumerable:
-            raise InputError(f"space {self.name!r} has {self.size:.3g} architectures and cannot be enumerated")
-        grid = np.indices(tuple(self.n_choices)).reshape(self.n_sites, -1).T.astype(np.int64)
-        grid.flags.writeable = False
-        return grid
+            raise InputError(f"space {self.name!r} has {_counted(self.size)} architectures and cannot be enumerated")
+        keys = np.arange(self.size)
+        rows = keys[:, None] // self._radix % self.n_choices
+        rows.flags.writeable = keys.flags.writeable = False
+        return rows, keys
 
     # -- membership --------------------------------------------------------------------------------------------------
 
@@ -121,18 +136,27 @@ class Space:
         """Return one int64 a row, ``(n,)``, equal exactly for equal genotypes.
 
         The key is the mixed-radix number of the codes, last site fastest, while that fits 63 bits. Beyond, it is a
-        64-bit hash: distinct genotypes then share a key with probability 2^-64 a pair.
+        64-bit hash: two given genotypes then share a key with a probability of about 2^-64.
         """
-        return genotypes.astype(np.int64, copy=False) @ self._radix
+        genotypes = genotypes.astype(np.int64, copy=False)
+        if self._countable:
+            return genotypes @ self._radix
+        hashed = _mix(genotypes.astype(np.uint64) + self._salts).sum(axis=1, dtype=np.uint64)
+        return hashed.view(np.int64)
+
+    @cached_property
+    def _countable(self) -> bool:
+        return math.prod(p.size for p in self.parameters) < 2**63
 
     @cached_property
     def _radix(self) -> NDArray[np.int64]:
         sizes = [p.size for p in self.parameters]
-        if math.prod(sizes) < 2**63:
-            return np.array([math.prod(sizes[i + 1 :]) for i in range(len(sizes))], dtype=np.int64)
-        # Odd multipliers from a fixed stream: multiply-shift hashing modulo 2^64.
-        stream = np.random.default_rng(0x6E6173)
-        return stream.integers(-(2**62), 2**62, size=len(sizes), dtype=np.int64) * 2 + 1
+        return np.array([math.prod(sizes[i + 1 :]) for i in range(len(sizes))], dtype=np.int64)
+
+    @cached_property
+    def _salts(self) -> NDArray[np.uint64]:
+        """One number a site, far apart, so that equal codes at two sites hash differently."""
+        return _mix(np.arange(1, self.n_sites + 1, dtype=np.uint64))
 
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return a class id a row, ``(n,)``: architectures that compute the same function share one.
@@ -152,25 +176,31 @@ class Space:
 
         Raises: SpaceExhaustedError when not a single one is left.
         """
-        taken = set() if exclude is None else set(exclude.tolist())
-        if self.enumerable and self.size <= 4 * (n + len(taken)):
-            everything = self.all()
-            left = everything[~np.isin(self.keys(everything), np.fromiter(taken, np.int64, len(taken)))]
-            if not len(left):
-                raise SpaceExhaustedError(f"all {self.size} architectures of {self.name!r} are already in the history")
-            return left[rng.permutation(len(left))[:n]]
-        rows: list[NDArray[np.int64]] = []
-        for _ in range(1000):
-            batch = self.sample(max(n - len(rows), 8), rng)
-            for key, row in zip(self.keys(batch).tolist(), batch, strict=True):
-                if key not in taken:
-                    taken.add(key)
-                    rows.append(row)
-                if len(rows) == n:
-                    return np.stack(rows)
-        if rows:
-            return np.stack(rows)
-        raise SpaceExhaustedError(f"no unseen architecture of {self.name!r} found in 1000 draws")
+        taken = np.empty(0, np.int64) if exclude is None else np.asarray(exclude, dtype=np.int64)
+        found = np.empty((0, self.n_sites), np.int64)
+        if n < 1:
+            return found
+        exhaustive = self.enumerable and self.size <= 4 * (n + len(taken))
+        for _ in range(0 if exhaustive else 100):
+            batch = np.concatenate([found, self.sample(max(2 * (n - len(found)), 8), rng)])
+            keys = self.keys(batch)
+            first = np.zeros(len(keys), dtype=bool)
+            first[np.unique(keys, return_index=True)[1]] = True
+            found = batch[first & ~np.isin(keys, taken)][:n]
+            if len(found) == n:
+                return found
+        # Few are left, or the prior hardly reaches them.
+        if self.enumerable:
+            everything, keys = self._listed
+            left = everything[~np.isin(keys, np.concatenate([taken, self.keys(found)]))]
+            found = np.concatenate([found, left[rng.permutation(len(left))[: n - len(found)]]])
+        if not len(found):
+            raise SpaceExhaustedError(
+                f"all {self.size} architectures of {self.name!r} are already in the history"
+                if self.enumerable
+                else f"no unseen architecture of {self.name!r} found in 100 draws"
+            )
+        return found
 
     def mutate(self, genotypes: Genotypes, rng: np.random.Generator) -> Genotypes:
         """Change one site of each row, ``(n, s)``; never returns a row as it came (unless the space has one point)."""
@@ -180,7 +210,7 @@ class Space:
             return children
         sites = mutable[rng.integers(len(mutable), size=len(children))]
         for site in np.unique(sites):
-            rows = sites == site
+            rows = np.flatnonzero(sites == site)
             children[rows, site] = self.parameters[site].perturb(children[rows, site], rng)
         return children
 
@@ -254,18 +284,19 @@ class Space:
             try:
                 one = json.loads(text)
                 if not isinstance(one, dict):
-                    raise ValueError("not an object")
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"not an architecture of {self.name!r}: {text[:80]!r} ({error})") from None
+                    raise ValueError("expected a JSON object of parameters")
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InputError(f"not an architecture of {self.name!r}: {str(text)[:80]!r} ({error})") from None
             params.append(one)
-        return self.check(self.from_params(params))
+        return self.from_params(params)
 
 
 class EnumeratedSpace(Space):
     """A space whose valid genotypes are a listed part of all combinations.
 
     Subclasses implement :meth:`_enumerate`, which lists them, and :meth:`repair`, which maps any combination to the
-    valid genotype that stands for it. Sampling, moves and enumeration then agree on that one set.
+    valid genotype that stands for it. Sampling, moves and enumeration then agree on that one set; parameters and
+    strings may spell any combination and are repaired.
     """
 
     def _enumerate(self) -> Genotypes:
@@ -280,16 +311,26 @@ class EnumeratedSpace(Space):
         rows = self._enumerate()
         keys = self.keys(rows)
         order = np.argsort(keys)
-        rows = rows[order]
-        rows.flags.writeable = False
-        return rows, keys[order]
+        rows, keys = rows[order], keys[order]
+        rows.flags.writeable = keys.flags.writeable = False
+        return rows, keys
 
     @cached_property
     def size(self) -> int:
         return len(self._listed[0])
 
-    def all(self) -> Genotypes:
-        return self._listed[0]
+    @property
+    def enumerable(self) -> bool:
+        """Always: the space is its list."""
+        return True
+
+    def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
+        """Return a class id a row, ``(n,)``: the key of the representative."""
+        return self.keys(self.repair(genotypes))
+
+    def from_params(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
+        """Return the representatives ``(n, s)`` of parameter dicts, any combination."""
+        return self.repair(super().from_params(params))
 
     def valid(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         known = self._listed[1]
@@ -316,9 +357,38 @@ class EnumeratedSpace(Space):
         return self.repair(super().crossover(first, second, rng))
 
     def neighbors(self, genotype: NDArray[np.int64]) -> Genotypes:
-        """Return the distinct repaired one-site changes of ``genotype``, without it, ``(k, s)``."""
-        near = np.unique(self.repair(super().neighbors(genotype)), axis=0)
-        return near[(near != np.asarray(genotype)).any(axis=1)]
+        """Return the architectures of which some spelling differs in one site from some spelling of ``genotype``.
+
+        ``(k, s)``, distinct, without ``genotype``, in the order of keys. By looking at every spelling the relation is
+        symmetric, though repair may change several sites.
+        """
+        row = np.asarray(genotype, dtype=np.int64)
+        order, keys = self._spellings
+        first, last = np.searchsorted(keys, self.keys(row[None])[0] + np.array([0, 1]))
+        spelled = order[first:last, None] // self._radix % self.n_choices
+        near = self.repair(np.concatenate([super(EnumeratedSpace, self).neighbors(one) for one in spelled]))
+        near = near[np.unique(self.keys(near), return_index=True)[1]]
+        return near[(near != row).any(axis=1)]
+
+    @cached_property
+    def _spellings(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Keys of all combinations, ordered by the key of their representative, and that key."""
+        combinations = np.arange(math.prod(p.size for p in self.parameters))
+        representative = self.canonical(combinations[:, None] // self._radix % self.n_choices)
+        order = np.argsort(representative, kind="stable")
+        return order, representative[order]
+
+
+def _counted(size: int) -> str:
+    return str(size) if size < 10**9 else f"10^{math.log10(size):.1f}"  # a float would overflow
+
+
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit words one to one (the splitmix64 finaliser of Steele, Lea and Flood, OOPSLA 2014)."""
+    words = words * np.uint64(0x9E3779B97F4A7C15)
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 @lru_cache(maxsize=8)
