@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasplug.benchmarks.base import Benchmark, Signal
 from nasplug.benchmarks.folder import data_folder
@@ -26,6 +27,7 @@ from nasplug.benchmarks.table import FORMAT_VERSION, SUFFIX, Table, TableBenchma
 from nasplug.benchmarks.unpickling import load_pickle
 from nasplug.errors import DataError, MissingDependencyError
 from nasplug.spaces.nasbench201 import EDGES, NASBench201
+from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
 
 MAX_BYTES = 64 * 2**20
 """Largest data file that is read; the real ones have 2 to 6 MB."""
@@ -93,10 +95,10 @@ def _nasbench201(data: bytes, source: str) -> Table:
     rows = list(cells.values())
     seeds = max(len(row["val_acc"]) for row in rows)
 
-    def per_seed(name: str) -> Any:
+    def per_seed(name: str) -> NDArray[np.float64]:
         return np.array([row[name] + [np.nan] * (seeds - len(row[name])) for row in rows])
 
-    def single(name: str) -> Any:
+    def single(name: str) -> NDArray[np.float64]:
         return np.array([row[name][0] for row in rows])
 
     info = TableInfo(
@@ -179,3 +181,48 @@ def _analog(data: bytes, source: str) -> Table:
 nasbench201_cifar10_analog = _opener(
     "nasbench201-cifar10-analog", _Source("analog-nasbench", "analognasbench/data.anb", _analog)
 )
+
+
+# -- graph neural networks -------------------------------------------------------------------------------------------
+
+
+def _graph(data: bytes, source: str, *, proteins: bool) -> Table:
+    rows = load_pickle(data, source)
+    space = NASBenchGraphProteins() if proteins else NASBenchGraph()
+    genotypes = space.from_package_key(np.array(list(rows), dtype=np.int64))
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([row[name] for row in rows.values()], dtype=np.float64)
+
+    info = TableInfo(
+        space=space.name,
+        search=Signal("valid"),
+        report=Signal("test"),
+        source=f"NAS-Bench-Graph (Qin et al., NeurIPS 2022) as packaged in {source}",
+        licence="Apache-2.0",
+        notes=("valid and test are ROC-AUC, not accuracy.",) if proteins else (),
+    )
+    columns = {
+        "valid": column("valid_perf"),
+        "test": column("perf"),
+        "latency_ms": column("latency") * 1e3,
+        "params": np.rint(column("para") * 1e6),
+    }
+    return Table(info, space, genotypes, columns)
+
+
+def _graph_opener(dataset: str) -> Callable[[], Benchmark]:
+    convert = partial(_graph, proteins=dataset == "proteins")
+    source = _Source("nas-bench-graph", f"nas_bench_graph/light/{dataset}.bench", convert)
+    return _opener(f"nasbench-graph-{dataset}", source)
+
+
+nasbench_graph_cora = _graph_opener("cora")
+nasbench_graph_citeseer = _graph_opener("citeseer")
+nasbench_graph_pubmed = _graph_opener("pubmed")
+nasbench_graph_cs = _graph_opener("cs")
+nasbench_graph_physics = _graph_opener("physics")
+nasbench_graph_photo = _graph_opener("photo")
+nasbench_graph_computers = _graph_opener("computers")
+nasbench_graph_arxiv = _graph_opener("arxiv")
+nasbench_graph_proteins = _graph_opener("proteins")

@@ -268,7 +268,7 @@ class TableBenchmark(Benchmark):
         return len(self._keys)
 
     def columns(self) -> dict[str, int]:
-        """Return column name -> number of training seeds that any architecture has, in file order."""
+        """Return column name -> the most training seeds that an architecture has, metric by metric."""
         return {
             metric + (f"@{epochs}" if epochs else ""): values.shape[1]
             for metric, by_epochs in self._columns.items()

@@ -238,7 +238,8 @@ def _costs(record: Any, dataset: str, key: str) -> list[float]:
 
 
 def _mean(values: list[float], scale: float) -> list[float]:
-    return [float(np.mean(values)) * scale] if values else []
+    """Return the mean in the table's unit, rounded to the last digit that the source's unit could mean."""
+    return [round(float(np.mean(values)) * scale, 6)] if values else []
 
 
 def _padded(rows: Sequence[list[float]]) -> NDArray[np.float64]:
