@@ -1,0 +1,538 @@
+"""The comparison: strategies x benchmarks x seeds under one budget, in one loop.
+
+A run is one strategy on one benchmark with one seed. Runs are independent and each is a function of what names it, so
+they go to worker processes in any order and the result is the same. Finished runs are kept, one file each, in a folder
+named after everything that determines them; a study that is run again, or grown, computes only what is missing.
+
+Files under the output folder:
+    results.parquet: one row an evaluation; identical bytes for the same study, whatever the number of jobs.
+    timings.parquet: how long each suggestion took, with the machine it took it on.
+    runs/: finished runs; it can be deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import math
+import os
+import platform
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nasplug import registry
+from nasplug.benchmarks import statistics
+from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.catalog import open_benchmark
+from nasplug.benchmarks.meter import Meter
+from nasplug.errors import DataError, InputError, NasplugError
+from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
+
+__all__ = ["BACKENDS", "META_KEY", "Failure", "Outcome", "Step", "Study", "compare", "environment", "search"]
+
+BACKENDS = ("loky",)
+META_KEY = b"nasplug"
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "torch")
+
+Trace = NDArray[np.void]
+"""A run as a structured array, one row a query: genotype, value, cost_s, status, suggest_ms."""
+
+
+# -- one run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One query of a run: its number from 1, what was learnt, and how long the strategy thought."""
+
+    query: int
+    observation: Observation
+    suggest_s: float
+
+
+def search(strategy: Strategy, benchmark: Benchmark, signal: Signal, *, budget: int, seed: int) -> Iterator[Step]:
+    """Run one search and yield its queries: one proposal, one label bought, ``budget`` times.
+
+    Proposal ``t`` (from 0) draws from ``trial_rng(seed, t)``; ``seed`` also picks the training seed that a ``:one``
+    signal shows. The strategy sees the history alone and is not told the budget, so a run of 100 queries begins with
+    the run of 50.
+
+    Raises: InputError where the strategy proposes what its space does not hold.
+    """
+    meter = Meter(benchmark, signal, budget, seed)
+    history = History.empty(benchmark.space)
+    for number in range(budget):
+        started = time.perf_counter()
+        proposed = strategy.propose(history, 1, trial_rng(seed, number))
+        suggest_s = time.perf_counter() - started
+        rows = benchmark.space.check(proposed)
+        if len(rows) != 1:
+            raise InputError(f"{type(strategy).__name__} was asked for 1 proposal and made {len(rows)}")
+        observation = meter.buy(rows[0])
+        history = history.extended(rows, np.array([observation.value]), observation.status)
+        yield Step(number + 1, observation, suggest_s)
+
+
+def _trace_type(n_sites: int) -> np.dtype[np.void]:
+    return np.dtype(
+        [("genotype", "<i8", (n_sites,)), ("value", "<f8"), ("cost_s", "<f8"), ("status", "i1"), ("suggest_ms", "<f8")]
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that a worker needs, all of it text and numbers."""
+
+    benchmark: str
+    checksum: str
+    strategy: str
+    signal: Signal
+    budget: int
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.strategy} on {self.benchmark}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that a strategy's error ended; its queries are lost, those of other runs are not."""
+
+    benchmark: str
+    strategy: str
+    seed: int
+    error: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.strategy} on {self.benchmark}, seed {self.seed}: {self.error}"
+
+
+Opener = Callable[[str], Benchmark]
+
+
+# A worker process serves many runs of a few benchmarks, and strategies cache by space: both are kept. The checksum is
+# part of the key, so a table that changed is opened again.
+@lru_cache(maxsize=4)
+def _opened(opener: Opener, name: str, checksum: str) -> Benchmark:
+    return opener(name)
+
+
+@lru_cache(maxsize=4)
+def _configured(opener: Opener, name: str, checksum: str, strategy: str) -> Strategy:
+    built: Strategy = registry.configure("strategy", strategy, _opened(opener, name, checksum).space)
+    return built
+
+
+def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
+    """Make one run with one BLAS and OpenMP thread, so that its arithmetic does not depend on how many run beside it."""
+    import sklearn.linear_model  # noqa: F401 - loads the libraries that the limit must reach
+    from threadpoolctl import threadpool_limits
+
+    try:
+        benchmark = _opened(opener, run.benchmark, run.checksum)
+        strategy = _configured(opener, run.benchmark, run.checksum, run.strategy)
+        with threadpool_limits(1):
+            steps = list(search(strategy, benchmark, run.signal, budget=run.budget, seed=run.seed))
+    except Exception as error:
+        # Reported with the run's name and the whole traceback; the other runs go on.
+        lines = traceback.format_exception_only(error)
+        return run, Failure(
+            run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), "".join(traceback.format_exc())
+        )
+    rows = [
+        (s.observation.genotype, s.observation.value, s.observation.cost_s, s.observation.status, 1e3 * s.suggest_s)
+        for s in steps
+    ]
+    return run, np.array(rows, dtype=_trace_type(benchmark.space.n_sites))
+
+
+# -- the study -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What to compare.
+
+    Attributes:
+        benchmarks: names that :func:`open_benchmark` knows.
+        strategies: strategies with their options, such as ``weaknas:batch=10``.
+        seeds: runs a strategy and benchmark; run i has the seed ``seed + i``, the same for every strategy.
+        budget: queries a run.
+        seed: the first seed.
+        search: signal that searches see, None for each benchmark's own.
+        report: signal that is reported, None for each benchmark's own.
+
+    Raises: InputError for something named twice, nothing to do, or a negative seed.
+    """
+
+    benchmarks: Sequence[str]
+    strategies: Sequence[str]
+    seeds: int = 20
+    budget: int = 100
+    seed: int = 0
+    search: Signal | None = None
+    report: Signal | None = None
+
+    def __post_init__(self) -> None:
+        for what, names in (("benchmark", self.benchmarks), ("strategy", self.strategies)):
+            if not names:
+                raise InputError(f"a comparison needs at least one {what}")
+            if doubled := sorted({name for name in names if list(names).count(name) > 1}):
+                raise InputError(f"{what} {doubled[0]!r} is given twice")
+        if self.seeds < 1 or self.budget < 1:
+            raise InputError(f"expected at least 1 seed and 1 query, got seeds={self.seeds}, budget={self.budget}")
+        if self.seed < 0:
+            raise InputError(f"a seed is at least 0, got {self.seed}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What :func:`compare` did: runs made now, runs found finished, runs lost to errors."""
+
+    computed: int
+    reused: int
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class _Arena:
+    """A benchmark with the signals of this study."""
+
+    benchmark: Benchmark
+    search: Signal
+    report: Signal
+
+    @property
+    def checksum(self) -> str:
+        return str(self.benchmark.provenance().get("checksum", ""))
+
+
+def compare(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int = 1,
+    backend: str = "loky",
+    opener: Opener = open_benchmark,
+    command: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Make every run of a study that is not finished yet, and write ``results.parquet`` and ``timings.parquet``.
+
+    Args:
+        study: what to compare.
+        out: folder for the results; runs found there that belong to the study are not made again.
+        jobs: worker processes; -1 for one a core.
+        backend: joblib's, one of ``BACKENDS``.
+        opener: opens a benchmark by name, in every worker.
+        command: the command line, for the report.
+        progress: called with (finished runs, all runs) whenever one finishes.
+
+    Raises:
+        UnknownNameError, MissingDependencyError: a benchmark, strategy, option or signal that cannot be had.
+        InputError: a budget larger than the benchmark.
+        DataError: the folder cannot be written; finished runs stay where they are.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"expected a backend out of {', '.join(BACKENDS)}, got {backend!r}")
+    if jobs == 0 or jobs < -1:
+        raise InputError(f"expected jobs of at least 1, or -1 for one a core, got {jobs}")
+    started = time.perf_counter()
+    arenas = {name: _arena(opener(name), study) for name in study.benchmarks}
+    folders = {
+        (name, spec): out / "runs" / _folder(arena, name, spec)
+        for name, arena in arenas.items()
+        for spec in study.strategies
+    }
+    for (name, spec), folder in folders.items():
+        identity = json.dumps(_identity(arenas[name], name, spec), indent=1, sort_keys=True)
+        _write(folder / "identity.json", lambda path, text=identity: path.write_text(text, encoding="utf-8"))
+
+    plan = [
+        _Run(name, arenas[name].checksum, spec, arenas[name].search, study.budget, study.seed + i)
+        for name, spec in folders
+        for i in range(study.seeds)
+    ]
+    paths = {run: folders[run.benchmark, run.strategy] / f"seed-{run.seed}.npy" for run in plan}
+    traces: dict[_Run, Trace] = {}
+    for run in plan:
+        kept = _read_trace(paths[run], arenas[run.benchmark].benchmark.space.n_sites, study.budget)
+        if kept is not None:
+            traces[run] = kept
+    reused = len(traces)
+    failures: dict[_Run, Failure] = {}
+    progress(reused, len(plan))
+    for run, result in _parallel([run for run in plan if run not in traces], opener, jobs, backend):
+        if isinstance(result, Failure):
+            failures[run] = result
+        else:
+            _write(paths[run], lambda path, trace=result: _save(path, trace))
+            traces[run] = result
+        progress(len(traces) + len(failures), len(plan))
+
+    # In the order of the plan, not of arrival.
+    lost = tuple(failures[run] for run in plan if run in failures)
+    facts = {
+        "nasplug": version("nasplug"),
+        "seed": study.seed,
+        "seeds": study.seeds,
+        "budget": study.budget,
+        "strategies": list(study.strategies),
+        "benchmarks": {name: _facts(arena, study) for name, arena in arenas.items()},
+        "failures": [
+            {"benchmark": f.benchmark, "strategy": f.strategy, "seed": f.seed, "error": f.error} for f in lost
+        ],
+    }
+    done = [(run, traces[run]) for run in plan if run in traces]
+    results, timings = _tables(done, arenas)
+    machine = environment() | {
+        "command": command,
+        "jobs": jobs,
+        "backend": backend,
+        "runs_computed": len(plan) - reused,
+    }
+    machine["wall_s"] = round(time.perf_counter() - started, 3)
+    _write(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine))
+    _write(out / "results.parquet", lambda path: _save_parquet(path, results, facts))
+    return Outcome(len(plan) - reused - len(lost), reused, lost)
+
+
+def _parallel(runs: Sequence[_Run], opener: Opener, jobs: int, backend: str) -> Iterator[tuple[_Run, Trace | Failure]]:
+    """Yield runs as they finish."""
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    if not runs:
+        return
+    with parallel_config(backend="sequential" if jobs == 1 else backend):
+        pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
+        try:
+            yield from pool(delayed(_execute)(run, opener) for run in runs)
+        except TerminatedWorkerError as error:
+            raise NasplugError(
+                "a worker process died, perhaps for lack of memory; finished runs are kept: try again with fewer --jobs"
+            ) from error
+
+
+def _arena(benchmark: Benchmark, study: Study) -> _Arena:
+    """Resolve the study's signals on a benchmark, and refuse what cannot be run on it."""
+    arena = _Arena(benchmark, study.search or benchmark.search, study.report or benchmark.report)
+    held = benchmark.architectures()
+    size = benchmark.space.size if held is None else len(held)
+    if study.budget > size:
+        raise InputError(
+            f"a budget of {study.budget} queries is more than the {size} architectures of {benchmark.name!r}; "
+            f"take --budget {size} or less"
+        )
+    if held is not None:
+        for signal in (arena.search, arena.report):
+            benchmark.labels(held[:1], signal, study.seed)
+    return arena
+
+
+def _facts(arena: _Arena, study: Study) -> dict[str, Any]:
+    """Return what a report must know of a benchmark: provenance, and the exact baselines under each training seed."""
+    benchmark = arena.benchmark
+    facts: dict[str, Any] = {
+        "space": benchmark.space.name,
+        "space_size": benchmark.space.size,
+        "search_signal": str(arena.search),
+        "report_signal": str(arena.report),
+        "notes": list(benchmark.notes),
+        "provenance": benchmark.provenance(),
+        "rows": None,
+        "baselines": None,
+    }
+    held = benchmark.architectures()
+    if held is None:
+        return facts
+    grid = statistics.query_grid(study.budget)
+    period = math.lcm(*(_period(benchmark, signal) for signal in (arena.search, arena.report)))
+    baselines = []
+    for run in range(min(period, study.seed + study.seeds)):
+        searched = benchmark.labels(held, arena.search, run)
+        report = benchmark.labels(held, arena.report, run)
+        known = ~np.isnan(searched) & ~np.isnan(report)
+        searched, report = searched[known], report[known]
+        expected = statistics.best_of_random(searched, report, [min(q, len(report)) for q in grid])
+        baselines.append(
+            {
+                "random_mean": float(report.mean()),
+                "random_std": float(report.std()),
+                "random_median": float(np.median(report)),
+                "report_best": float(report.max()),
+                "search_best": float(searched.max()),
+                "random_search": expected.tolist(),
+            }
+        )
+    return facts | {"rows": len(held), "period": period, "baselines": baselines}
+
+
+def _period(benchmark: Benchmark, signal: Signal) -> int:
+    """Return after how many runs the training seed that a signal shows repeats."""
+    return 1 if signal.seeds == "mean" else benchmark.n_seeds(signal.metric, signal.epochs)
+
+
+# -- what determines a run -------------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware, JSON-ready."""
+    return {
+        "nasplug": version("nasplug"),
+        "python": platform.python_version(),
+        "libraries": _libraries(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _identity(arena: _Arena, name: str, strategy: str) -> dict[str, Any]:
+    """Return everything but the seed that determines a run. The budget does not: it only says where a run stops."""
+    configured: Strategy = registry.configure("strategy", strategy, arena.benchmark.space)
+    return {
+        "benchmark": name,
+        "checksum": arena.checksum,
+        "search_signal": str(arena.search),
+        "strategy": strategy,
+        "configuration": repr(configured),
+        "nasplug": version("nasplug"),
+        "code": _code_digest(type(configured).__module__),
+        "libraries": _libraries(),
+    }
+
+
+@cache
+def _code_digest(module: str) -> str:
+    """Return a digest of the sources a run executes: spaces, strategies, the module of the strategy, and this loop."""
+    files = {Path(inspect.getfile(importlib.import_module(m))) for m in (module, __name__, Meter.__module__)}
+    for package in ("nasplug.spaces", "nasplug.strategies"):
+        files |= set(Path(inspect.getfile(importlib.import_module(package))).parent.rglob("*.py"))
+    digests = sorted(hashlib.sha256(path.read_bytes()).digest() for path in files)
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+
+
+def _folder(arena: _Arena, name: str, strategy: str) -> str:
+    digest = hashlib.sha256(json.dumps(_identity(arena, name, strategy), sort_keys=True).encode()).hexdigest()[:12]
+    readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{Path(name).name}--{strategy}")[:80]
+    return f"{readable}--{digest}"
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def _write(path: Path, save: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all; raises DataError naming it and the remedy."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path} ({error.strerror or error}); free space or choose another folder with --out; "
+            "finished runs are kept and the same command resumes"
+        ) from error
+
+
+def _save(path: Path, trace: Trace) -> None:
+    with path.open("wb") as file:
+        np.save(file, trace, allow_pickle=False)
+
+
+def _save_parquet(path: Path, table: pa.Table, meta: Mapping[str, Any]) -> None:
+    text = json.dumps(meta, sort_keys=True)
+    with path.open("wb") as file:
+        pq.write_table(table.replace_schema_metadata({META_KEY: text.encode()}), file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_trace(path: Path, n_sites: int, budget: int) -> Trace | None:
+    """Return the first ``budget`` queries of a finished run, or None where it is missing, shorter or damaged."""
+    try:
+        trace: Trace = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # made again
+    if trace.dtype != _trace_type(n_sites) or trace.ndim != 1 or len(trace) < budget:
+        return None
+    return trace[:budget]
+
+
+def _tables(done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, _Arena]) -> tuple[pa.Table, pa.Table]:
+    """Return (results, timings), rows in the order of the runs given; report labels are looked up here, afterwards."""
+    results: dict[str, list[Any]] = {key: [] for key in _RESULTS.names}
+    for run, trace in done:
+        arena = arenas[run.benchmark]
+        genotypes = trace["genotype"]
+        results["benchmark"].append(np.full(len(trace), run.benchmark, dtype=object))
+        results["strategy"].append(np.full(len(trace), run.strategy, dtype=object))
+        results["seed"].append(np.full(len(trace), run.seed))
+        results["query"].append(np.arange(1, len(trace) + 1))
+        results["architecture"].append(np.array(arena.benchmark.space.to_string(genotypes), dtype=object))
+        results["value"].append(trace["value"])
+        results["report_value"].append(_report_labels(arena, genotypes, run.seed, trace["status"] == Status.OK))
+        results["cost_s"].append(trace["cost_s"])
+        results["status"].append(_STATUS_NAMES[trace["status"]])
+    columns = {key: np.concatenate(parts) if parts else [] for key, parts in results.items()}
+    table = pa.table(
+        [pa.array(columns[field.name], type=field.type, from_pandas=True) for field in _RESULTS], schema=_RESULTS
+    )
+    suggest_ms = np.concatenate([trace["suggest_ms"] for _, trace in done]) if done else np.empty(0)
+    timings = table.select(["benchmark", "strategy", "seed", "query"])
+    return table, timings.append_column("suggest_ms", pa.array(suggest_ms, pa.float64()))
+
+
+_STATUS_NAMES = np.array([status.name.lower() for status in Status], dtype=object)
+_RESULTS = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("strategy", pa.string()),
+        ("seed", pa.int32()),
+        ("query", pa.int32()),
+        ("architecture", pa.string()),
+        ("value", pa.float64()),
+        ("report_value", pa.float64()),
+        ("cost_s", pa.float64()),
+        ("status", pa.string()),
+    ]
+)
+
+
+def _report_labels(
+    arena: _Arena, genotypes: NDArray[np.int64], run: int, finished: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    labels = np.full(len(genotypes), math.nan)
+    if finished.any():
+        labels[finished] = arena.benchmark.labels(genotypes[finished], arena.report, run)
+    return labels

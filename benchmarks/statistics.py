@@ -1,0 +1,200 @@
+"""Statistics of a comparison: pure functions of arrays.
+
+Shapes:
+    r: runs (seeds), the same seeds in the same order for every strategy; t: queries of a run, 0-based here;
+    k: strategies; b: benchmarks; m: hypotheses; n: architectures of a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplug.errors import InputError
+
+__all__ = [
+    "RankTest",
+    "best_of_random",
+    "bootstrap_ci",
+    "holm",
+    "incumbents",
+    "nemenyi_distance",
+    "outperformance",
+    "queries_until",
+    "query_grid",
+    "rank_test",
+    "relative_improvement",
+    "value_at_seconds",
+    "wilcoxon_p",
+]
+
+Floats = NDArray[np.float64]
+RESAMPLES = 10_000
+
+
+def incumbents(values: Floats) -> NDArray[np.int64]:
+    """Return which query holds the best value so far, ``(r, t)`` of ``values (r, t)``; -1 while nothing has finished.
+
+    NaN is an evaluation that failed. Ties go to the earlier query.
+    """
+    known = np.where(np.isnan(values), -np.inf, values)
+    before = np.maximum.accumulate(np.pad(known, ((0, 0), (1, 0)), constant_values=-np.inf)[:, :-1], axis=1)
+    improved = known > before
+    queries = np.where(improved, np.arange(values.shape[1]), -1)
+    return np.maximum.accumulate(queries, axis=1)
+
+
+def queries_until(values: Floats, target: Floats | float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the queries spent until a value reaches ``target`` (one a run), ``(r,)``, and whether it did, ``(r,)``.
+
+    A run that never reaches it counts with all the queries it made.
+    """
+    hit = values >= np.broadcast_to(target, len(values))[:, None]
+    reached = hit.any(axis=1)
+    return np.where(reached, hit.argmax(axis=1) + 1, values.shape[1]), reached
+
+
+def relative_improvement(accuracy: Floats, random_accuracy: Floats | float) -> Floats:
+    """Return ``100 (acc_m - acc_r) / acc_r`` in percent: what is found against the average architecture.
+
+    Source: Yang, Esperanca and Carlucci, NAS evaluation is frustratingly hard, ICLR 2020. Differs: on a table ``acc_r``
+    is exact, the mean over all architectures, where the paper trains eight.
+    """
+    return 100 * (accuracy - random_accuracy) / random_accuracy
+
+
+def best_of_random(search: Floats, report: Floats, budgets: Sequence[int]) -> Floats:
+    """Return the expected report label of random search's incumbent after each budget: exact, no run needed.
+
+    Random search draws without replacement from the ``n`` architectures and keeps the one with the best searched
+    label. With labels sorted downwards, the best of ``q`` draws is the i-th with probability
+    ``C(n - 1 - i, q - 1) / C(n, q)``. Architectures of one searched label stand for each other, as the first drawn wins.
+
+    Args:
+        search: what the search sees, ``(n,)``.
+        report: what is reported, ``(n,)``.
+        budgets: numbers of queries q, each in 1..n.
+    """
+    n = len(search)
+    if not all(1 <= q <= n for q in budgets):
+        raise InputError(f"budgets must lie in 1..{n}, got {list(budgets)}")
+    _, level, count = np.unique(-search, return_inverse=True, return_counts=True)
+    by_level = np.bincount(level, report) / count
+    ordered = np.repeat(by_level, count)
+    i = np.arange(n - 1)
+    expected = []
+    for q in budgets:
+        # P(i + 1) / P(i) = (n - q - i) / (n - 1 - i), from P(0) = q / n.
+        chance = q / n * np.concatenate([[1.0], np.cumprod(np.maximum(n - q - i, 0) / (n - 1 - i))])
+        expected.append(float(chance @ ordered))
+    return np.array(expected)
+
+
+def bootstrap_ci(samples: Floats, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return the percentile-bootstrap confidence interval of the mean of ``samples (r,)``: 10,000 resamples of runs.
+
+    For a difference of two strategies give the paired differences. One run has no spread to resample: (nan, nan), as
+    where a sample is NaN.
+    """
+    r = len(samples)
+    if r < 2 or np.isnan(samples).any():
+        return math.nan, math.nan
+    picks = np.random.default_rng(seed).integers(r, size=(RESAMPLES, r))
+    low, high = np.quantile(samples[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def wilcoxon_p(first: Floats, second: Floats) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test on paired runs ``(r,)``; 1 where all are equal."""
+    from scipy.stats import wilcoxon
+
+    difference = first - second
+    if not difference.any():
+        return 1.0
+    return float(wilcoxon(difference).pvalue)
+
+
+def holm(p_values: Sequence[float] | Floats) -> Floats:
+    """Return p-values adjusted for testing them all, ``(m,)``: Holm's step-down, ``max_j<=i (m - j) p_(j)``, at most 1.
+
+    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return adjusted
+
+
+def outperformance(first: Floats, second: Floats) -> Floats:
+    """Return 1 where the first of two paired runs is better, 0.5 where equal, else 0, ``(r,)``; its mean is P(A > B).
+
+    Source: Bouthillier et al., Accounting for variance in machine learning benchmarks, MLSys 2021.
+    """
+    return (first > second) + 0.5 * (first == second)
+
+
+@dataclass(frozen=True)
+class RankTest:
+    """Average ranks of strategies over benchmarks, and whether they can differ by chance.
+
+    Attributes:
+        mean_rank: ``(k,)``, 1 is best; ties share the average rank.
+        friedman_p: p-value of Friedman's test, NaN for fewer than 3 strategies or 2 benchmarks.
+        critical_distance: two mean ranks further apart than this differ (Nemenyi, 5 %).
+        has_power: whether any two strategies could be that far apart: ``critical_distance < k - 1``.
+    """
+
+    mean_rank: Floats
+    friedman_p: float
+    critical_distance: float
+    has_power: bool
+
+
+def rank_test(scores: Floats) -> RankTest:
+    """Rank ``scores (b, k)``, higher is better, on each benchmark and test the mean ranks.
+
+    Source: Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7, 2006.
+    """
+    from scipy.stats import friedmanchisquare, rankdata
+
+    b, k = scores.shape
+    ranks = rankdata(-scores, axis=1)
+    distance = nemenyi_distance(k, b)
+    all_tied = bool((ranks == ranks[:, :1]).all())
+    friedman_p = 1.0 if all_tied else float(friedmanchisquare(*ranks.T).pvalue) if k > 2 and b > 1 else math.nan
+    return RankTest(ranks.mean(axis=0), friedman_p, distance, bool(distance < k - 1))
+
+
+def nemenyi_distance(k: int, b: int, *, alpha: float = 0.05) -> float:
+    """Return the critical difference of mean ranks of ``k`` strategies on ``b`` benchmarks; NaN for one strategy."""
+    from scipy.stats import studentized_range
+
+    if k < 2:
+        return math.nan
+    return float(studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * b)))
+
+
+def query_grid(budget: int, points: int = 60) -> list[int]:
+    """Return at most about ``points`` query counts from 1 to ``budget``, dense at the start."""
+    if budget <= points:
+        return list(range(1, budget + 1))
+    early = np.arange(1, points // 3 + 1)
+    late = np.geomspace(points // 3, budget, points - points // 3)
+    return sorted({int(q) for q in np.concatenate([early, np.rint(late)])})
+
+
+def value_at_seconds(seconds: Floats, values: Floats, grid: Floats) -> Floats:
+    """Return each run's value when ``grid (g,)`` seconds have passed, ``(r, g)``; NaN before its first evaluation ends.
+
+    Args:
+        seconds: when each evaluation ended, ``(r, t)``, not decreasing.
+        values: the incumbent's value from then on, ``(r, t)``.
+        grid: instants, ``(g,)``.
+    """
+    at = np.array([np.searchsorted(row, grid, side="right") - 1 for row in seconds])
+    return np.where(at < 0, np.nan, np.take_along_axis(values, np.maximum(at, 0), axis=1))
