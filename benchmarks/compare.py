@@ -42,7 +42,18 @@ from nasplug.benchmarks.meter import Meter
 from nasplug.errors import DataError, InputError, NasplugError
 from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
 
-__all__ = ["BACKENDS", "META_KEY", "Failure", "Outcome", "Step", "Study", "compare", "environment", "search"]
+__all__ = [
+    "BACKENDS",
+    "META_KEY",
+    "Failure",
+    "Outcome",
+    "Step",
+    "Study",
+    "compare",
+    "environment",
+    "search",
+    "write_whole",
+]
 
 BACKENDS = ("loky",)
 META_KEY = b"nasplug"
@@ -262,7 +273,7 @@ def compare(
     }
     for (name, spec), folder in folders.items():
         identity = json.dumps(_identity(arenas[name], name, spec), indent=1, sort_keys=True)
-        _write(folder / "identity.json", lambda path, text=identity: path.write_text(text, encoding="utf-8"))
+        write_whole(folder / "identity.json", lambda path, text=identity: path.write_text(text, encoding="utf-8"))
 
     plan = [
         _Run(name, arenas[name].checksum, spec, arenas[name].search, study.budget, study.seed + i)
@@ -282,7 +293,7 @@ def compare(
         if isinstance(result, Failure):
             failures[run] = result
         else:
-            _write(paths[run], lambda path, trace=result: _save(path, trace))
+            write_whole(paths[run], lambda path, trace=result: _save(path, trace))
             traces[run] = result
         progress(len(traces) + len(failures), len(plan))
 
@@ -308,8 +319,8 @@ def compare(
         "runs_computed": len(plan) - reused,
     }
     machine["wall_s"] = round(time.perf_counter() - started, 3)
-    _write(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine))
-    _write(out / "results.parquet", lambda path: _save_parquet(path, results, facts))
+    write_whole(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine))
+    write_whole(out / "results.parquet", lambda path: _save_parquet(path, results, facts))
     return Outcome(len(plan) - reused - len(lost), reused, lost)
 
 
@@ -347,7 +358,7 @@ def _arena(benchmark: Benchmark, study: Study) -> _Arena:
 
 
 def _facts(arena: _Arena, study: Study) -> dict[str, Any]:
-    """Return what a report must know of a benchmark: provenance, and the exact baselines under each training seed."""
+    """Return what a report must know of a benchmark: provenance, and exact baselines by the training seed of a run."""
     benchmark = arena.benchmark
     facts: dict[str, Any] = {
         "space": benchmark.space.name,
@@ -357,30 +368,27 @@ def _facts(arena: _Arena, study: Study) -> dict[str, Any]:
         "notes": list(benchmark.notes),
         "provenance": benchmark.provenance(),
         "rows": None,
+        "period": None,
         "baselines": None,
     }
     held = benchmark.architectures()
     if held is None:
         return facts
-    grid = statistics.query_grid(study.budget)
     period = math.lcm(*(_period(benchmark, signal) for signal in (arena.search, arena.report)))
-    baselines = []
-    for run in range(min(period, study.seed + study.seeds)):
-        searched = benchmark.labels(held, arena.search, run)
-        report = benchmark.labels(held, arena.report, run)
-        known = ~np.isnan(searched) & ~np.isnan(report)
-        searched, report = searched[known], report[known]
-        expected = statistics.best_of_random(searched, report, [min(q, len(report)) for q in grid])
-        baselines.append(
-            {
-                "random_mean": float(report.mean()),
-                "random_std": float(report.std()),
-                "random_median": float(np.median(report)),
-                "report_best": float(report.max()),
-                "search_best": float(searched.max()),
-                "random_search": expected.tolist(),
-            }
-        )
+    baselines = {}
+    for shown in sorted({(study.seed + i) % period for i in range(study.seeds)}):
+        searched = benchmark.labels(held, arena.search, shown)
+        report = benchmark.labels(held, arena.report, shown)
+        expected = statistics.best_of_random(searched, report, statistics.query_grid(study.budget)).tolist()
+        baselines[str(shown)] = {
+            "random_mean": float(report.mean()),
+            "random_std": float(report.std()),
+            "random_median": float(np.median(report)),
+            "report_best": float(report.max()),
+            "search_best": float(searched.max()),
+            "random_search": expected,
+            "random_search_final": expected[-1],
+        }
     return facts | {"rows": len(held), "period": period, "baselines": baselines}
 
 
@@ -448,7 +456,7 @@ def _folder(arena: _Arena, name: str, strategy: str) -> str:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, save: Callable[[Path], object]) -> None:
+def write_whole(path: Path, save: Callable[[Path], object]) -> None:
     """Write a file whole or not at all; raises DataError naming it and the remedy."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,0 +1,374 @@
+"""From the records of a comparison to ``summary.json``: everything that a table, a report or a reader needs.
+
+The summary is a function of ``results.parquet`` and ``timings.parquet`` alone; what a benchmark's table says of itself
+(exact baselines, provenance) travels in the metadata of the first, the machine in that of the second.
+
+Shapes:
+    r: runs of one strategy on one benchmark; t: queries of a run; k: strategies; b: benchmarks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nasplug.benchmarks import statistics
+from nasplug.benchmarks.base import Signal
+from nasplug.benchmarks.checklist import fill_checklist
+from nasplug.benchmarks.compare import META_KEY, write_whole
+from nasplug.errors import DataError
+
+__all__ = ["SCHEMA", "summarise", "write_summary"]
+
+SCHEMA = 1
+SECONDS_POINTS = 60
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The finished runs of one strategy on one benchmark, by rising seed, with the baselines of each run's labels."""
+
+    benchmark: str
+    strategy: str
+    seeds: NDArray[np.int64]
+    values: Floats
+    """What the search saw, ``(r, t)``, NaN where it failed."""
+    reports: Floats
+    cost_s: Floats
+    suggest_ms: Floats
+    baselines: Sequence[Mapping[str, Any]] | None
+    """One a run, None where the benchmark's architectures cannot be listed."""
+
+    def baseline(self, key: str) -> Floats:
+        """Return a number of the table under each run's training seed, ``(r,)``; NaN where unknown."""
+        if self.baselines is None:
+            return np.full(len(self.seeds), math.nan)
+        return np.array([one[key] for one in self.baselines])
+
+    @cached_property
+    def curve(self) -> Floats:
+        """Report label of the incumbent after each query, ``(r, t)``: chosen by what the search saw."""
+        best = statistics.incumbents(self.values)
+        return np.where(best < 0, math.nan, np.take_along_axis(self.reports, np.maximum(best, 0), axis=1))
+
+    @cached_property
+    def final(self) -> Floats:
+        """Report label of what each run recommends, ``(r,)``."""
+        return self.curve[:, -1]
+
+    @cached_property
+    def seconds(self) -> Floats:
+        """Simulated seconds spent when each evaluation ends, ``(r, t)``; one that failed counts nothing."""
+        return np.cumsum(np.where(np.isnan(self.values), 0.0, self.cost_s), axis=1)
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Return the summary of an output folder, JSON-ready: NaN is None.
+
+    Raises: DataError where the files of a comparison are missing or damaged.
+    """
+    results, facts = _read(folder / "results.parquet")
+    timings, machine = _read(folder / "timings.parquet")
+    runs = list(_runs(results, timings, facts))
+    pairwise = [pair for name in facts["benchmarks"] for pair in _pairwise([r for r in runs if r.benchmark == name])]
+    rows = [_row(one, facts, pairwise) for one in runs]
+    ranks = _ranks(rows, facts["strategies"])
+    summary = {
+        "schema": SCHEMA,
+        "command": machine.get("command", ""),
+        "budget": facts["budget"],
+        "seeds": facts["seeds"],
+        "seed": facts["seed"],
+        "rows": rows,
+        "pairwise": pairwise,
+        "ranks": ranks,
+        "friedman": {"p": ranks["friedman_p"]},
+        "anytime": [_anytime(one, _horizon(runs, one.benchmark)) for one in runs],
+        "random_search": {name: _random_search(one, facts["budget"]) for name, one in facts["benchmarks"].items()},
+        "benchmarks": {name: _about(one) for name, one in facts["benchmarks"].items()},
+        "failures": facts["failures"],
+        "environment": {key: value for key, value in machine.items() if key != "command"},
+    }
+    summary["checklist"] = fill_checklist(summary)
+    cleaned: dict[str, Any] = _without_nan(summary)
+    return cleaned
+
+
+def write_summary(folder: Path) -> dict[str, Any]:
+    """Write ``summary.json`` of an output folder and return its content."""
+    summary = summarise(folder)
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    write_whole(folder / "summary.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    return summary
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run 'nasplug compare --out {path.parent}' to make it")
+    try:
+        table = pq.read_table(path)
+        meta = json.loads((table.schema.metadata or {})[META_KEY])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is not a file of 'nasplug compare' ({error}); run it again on this folder") from error
+    return table, meta
+
+
+def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Iterator[_Runs]:
+    """Yield strategies in the order of the study, benchmark by benchmark; one without a finished run is left out."""
+    budget = facts["budget"]
+    try:
+        names = [np.asarray(results[key].to_pylist(), dtype=object)[::budget] for key in ("benchmark", "strategy")]
+        seeds = results["seed"].to_numpy()[::budget]
+        numbers = {key: _column(results, key).reshape(-1, budget) for key in ("value", "report_value", "cost_s")}
+        suggest_ms = _column(timings, "suggest_ms").reshape(-1, budget)
+        if len(suggest_ms) != len(seeds):
+            raise ValueError(f"{len(seeds)} runs have results and {len(suggest_ms)} have timings")
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"results.parquet and timings.parquet do not belong together ({error}); run it again"
+        ) from error
+    for name, about in facts["benchmarks"].items():
+        for strategy in facts["strategies"]:
+            mine = np.flatnonzero((names[0] == name) & (names[1] == strategy))
+            if not len(mine):
+                continue
+            baselines = about["baselines"]
+            yield _Runs(
+                name,
+                strategy,
+                seeds[mine],
+                numbers["value"][mine],
+                numbers["report_value"][mine],
+                numbers["cost_s"][mine],
+                suggest_ms[mine],
+                baselines and [baselines[str(int(seed) % about["period"])] for seed in seeds[mine]],
+            )
+
+
+def _column(table: pa.Table, key: str) -> Floats:
+    values: Floats = table[key].to_numpy().astype(np.float64)
+    return values
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _row(runs: _Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    about = facts["benchmarks"][runs.benchmark]
+    search, report = Signal.parse(about["search_signal"]), Signal.parse(about["report_signal"])
+    value, mean = runs.final, runs.baseline("random_mean")
+    best, budget = runs.baseline("report_best"), facts["budget"]
+    improvement = statistics.relative_improvement(value, mean)
+    over_median = statistics.relative_improvement(value, runs.baseline("random_median"))
+    over_search = statistics.relative_improvement(value, runs.baseline("random_search_final"))
+    regret = best - value
+    spent, reached = statistics.queries_until(runs.values, runs.baseline("search_best"))
+    spent_report, reached_report = statistics.queries_until(runs.reports, best)
+    known = runs.baselines is not None
+    return {
+        "benchmark": runs.benchmark,
+        "strategy": runs.strategy,
+        "seeds": len(runs.seeds),
+        "budget": budget,
+        "metric": report.metric,
+        "split_search": _split(search),
+        "split_report": _split(report),
+        "search_signal": str(search),
+        "report_signal": str(report),
+        "value_mean": _mean(value),
+        "value_ci95": statistics.bootstrap_ci(value),
+        "value_median": float(np.median(value)),
+        "value_std": float(value.std(ddof=1)) if len(value) > 1 else math.nan,
+        "relative_improvement_pct": _mean(improvement),
+        "relative_improvement_ci95": statistics.bootstrap_ci(improvement),
+        "relative_improvement_vs_median_pct": _mean(over_median),
+        "relative_improvement_vs_median_ci95": statistics.bootstrap_ci(over_median),
+        "relative_improvement_vs_random_search_pct": _mean(over_search),
+        "relative_improvement_vs_random_search_ci95": statistics.bootstrap_ci(over_search),
+        "regret_mean": _mean(regret),
+        "regret_ci95": statistics.bootstrap_ci(regret),
+        "normalized_regret_mean": _mean(regret / (best - mean)),
+        "queries_to_optimum_mean": _mean(spent) if known else math.nan,
+        "queries_to_optimum_median": float(np.median(spent)) if known else math.nan,
+        "queries_to_optimum_se": _standard_error(spent) if known else math.nan,
+        "queries_to_optimum_max": int(spent.max()) if known else math.nan,
+        "queries_to_optimum_misses": int((~reached).sum()) if known else math.nan,
+        "optimum_reached_fraction": _mean(reached) if known else math.nan,
+        "queries_to_report_optimum_mean": _mean(spent_report) if known else math.nan,
+        "report_optimum_reached_fraction": _mean(reached_report) if known else math.nan,
+        "oracle_report_mean": _mean(np.max(np.where(np.isnan(runs.reports), -np.inf, runs.reports), axis=1)),
+        "failed_evaluations_mean": _mean(np.isnan(runs.values).sum(axis=1)),
+        "suggest_ms_median": float(np.median(runs.suggest_ms)),
+        "simulated_cost_s_mean": _mean(runs.seconds[:, -1]),
+        "p_holm": {
+            (pair["b"] if pair["a"] == runs.strategy else pair["a"]): pair["p_holm"]
+            for pair in pairwise
+            if pair["benchmark"] == runs.benchmark and runs.strategy in (pair["a"], pair["b"])
+        },
+    }
+
+
+def _split(signal: Signal) -> str | None:
+    """Return the data split that a metric's name begins with, None where it names none."""
+    split = signal.metric.partition("_")[0]
+    return split if split in ("train", "valid", "test") else None
+
+
+def _mean(samples: NDArray[Any]) -> float:
+    return float(np.mean(samples))
+
+
+def _standard_error(samples: NDArray[Any]) -> float:
+    return float(np.std(samples, ddof=1) / math.sqrt(len(samples))) if len(samples) > 1 else math.nan
+
+
+# -- strategies against each other -----------------------------------------------------------------------------------
+
+
+def _pairwise(runs: Sequence[_Runs]) -> list[dict[str, Any]]:
+    """Compare every two strategies of one benchmark on the seeds that both finished; Holm over all of these pairs."""
+    pairs = []
+    for a, b in combinations(runs, 2):
+        _, in_a, in_b = np.intersect1d(a.seeds, b.seeds, assume_unique=True, return_indices=True)
+        first, second = a.final[in_a], b.final[in_b]
+        known = ~np.isnan(first) & ~np.isnan(second)
+        first, second = first[known], second[known]
+        if not len(first):
+            continue
+        better = statistics.outperformance(first, second)
+        pairs.append(
+            {
+                "benchmark": a.benchmark,
+                "a": a.strategy,
+                "b": b.strategy,
+                "seeds": len(first),
+                "difference": _mean(first - second),
+                "difference_ci95": statistics.bootstrap_ci(first - second),
+                "probability_a_better": _mean(better),
+                "probability_a_better_ci95": statistics.bootstrap_ci(better),
+                "p": statistics.wilcoxon_p(first, second),
+            }
+        )
+    for pair, adjusted in zip(pairs, statistics.holm([pair["p"] for pair in pairs]), strict=True):
+        pair["p_holm"] = float(adjusted)
+    return pairs
+
+
+def _ranks(rows: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> dict[str, Any]:
+    """Rank strategies by their mean report value on the benchmarks where all of them finished."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows:
+        scores.setdefault(row["benchmark"], {})[row["strategy"]] = row["value_mean"]
+    full = {
+        name: [found[s] for s in strategies]
+        for name, found in scores.items()
+        if all(math.isfinite(found.get(s, math.nan)) for s in strategies)
+    }
+    if not full:
+        return {"benchmarks": [], "mean_rank": {}, "friedman_p": math.nan, "note": "no benchmark has all strategies"}
+    test = statistics.rank_test(np.array(list(full.values())))
+    if len(strategies) < 2:
+        note = "one strategy: nothing to rank"
+    elif test.has_power:
+        note = (
+            f"mean ranks further apart than {test.critical_distance:.2f} differ (Nemenyi, 5 %); "
+            "benchmarks of one table are not independent, and mean ranks depend on who takes part"
+        )
+    else:
+        note = (
+            f"{len(full)} benchmarks cannot separate {len(strategies)} strategies by rank: the critical difference "
+            f"{test.critical_distance:.2f} is at least the largest possible one, {len(strategies) - 1}; "
+            "read the pairwise tests"
+        )
+    return {
+        "benchmarks": list(full),
+        "mean_rank": dict(zip(strategies, test.mean_rank.tolist(), strict=True)),
+        "friedman_p": test.friedman_p,
+        "nemenyi_critical_distance": test.critical_distance,
+        "has_power": test.has_power,
+        "note": note,
+    }
+
+
+# -- curves ----------------------------------------------------------------------------------------------------------
+
+
+def _horizon(runs: Sequence[_Runs], benchmark: str) -> Floats | None:
+    """Return the instants of a benchmark's time curves, from its first finished evaluation to its last run's end."""
+    seconds = [one.seconds for one in runs if one.benchmark == benchmark]
+    if not all(np.isfinite(one).all() for one in seconds):
+        return None
+    ends = np.concatenate([one[:, 0] for one in seconds])
+    last = max(float(one.max()) for one in seconds)
+    if not last > 0:
+        return None
+    first = float(ends[ends > 0].min()) if (ends > 0).any() else last / SECONDS_POINTS
+    return np.geomspace(first, last, SECONDS_POINTS)
+
+
+def _anytime(runs: _Runs, horizon: Floats | None) -> dict[str, Any]:
+    """Median and quartiles over runs of the incumbent's report label, against queries and simulated seconds."""
+    queries = np.array(statistics.query_grid(runs.curve.shape[1]))
+    by_query = runs.curve[:, queries - 1]
+    found = {"benchmark": runs.benchmark, "strategy": runs.strategy, "queries": queries.tolist()} | _band(by_query)
+    if horizon is None:
+        return found | {"seconds": None}
+    by_second = statistics.value_at_seconds(runs.seconds, runs.curve, horizon)
+    return found | {"seconds": horizon.tolist()} | {f"seconds_{k}": v for k, v in _band(by_second).items()}
+
+
+def _band(values: Floats) -> dict[str, list[float]]:
+    # A run without an incumbent yet makes its column NaN: a median over the others would flatter.
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    return {"value_median": middle.tolist(), "value_q25": low.tolist(), "value_q75": high.tolist()}
+
+
+def _random_search(about: Mapping[str, Any], budget: int) -> dict[str, Any] | None:
+    """Return random search's expected incumbent, exact, on the grid of the anytime curves."""
+    if not about["baselines"]:
+        return None
+    expected = np.mean([one["random_search"] for one in about["baselines"].values()], axis=0)
+    return {"queries": statistics.query_grid(budget), "value_mean": expected.tolist()}
+
+
+def _about(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a benchmark's provenance and the landmarks of its report label, over the training seeds of the runs."""
+    landmarks = {"random_mean": "random_mean", "random_median": "random_median", "random_std": "random_std"}
+    landmarks |= {
+        "optimum": "report_best",
+        "search_optimum": "search_best",
+        "random_search_final": "random_search_final",
+    }
+    baselines = about["baselines"]
+    found = {
+        key: float(np.mean([one[source] for one in baselines.values()])) if baselines else None
+        for key, source in landmarks.items()
+    }
+    kept = {key: value for key, value in about.items() if key not in ("baselines", "period", "provenance")}
+    return kept | about["provenance"] | found | {"random": "uniform over the rows of the table, exact"}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
