@@ -1,0 +1,66 @@
+"""Optuna's own conformance suite, run on NasSampler.
+
+| class | NasSampler with a strategy for one objective | for any number |
+|---|---|---|
+| BasicSamplerTestCase | all cases | all cases |
+| RelativeSamplerTestCase | all cases | all cases |
+| SingleOnlySamplerTestCase | all cases | does not apply: several objectives are no error there |
+| MultiObjectiveSamplerTestCase | does not apply: it must raise there, as SingleOnly asks | all cases |
+
+No single case of an applicable class is left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+pytest.importorskip("optuna")
+
+from optuna.samplers import BaseSampler
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    RelativeSamplerTestCase,
+    SingleOnlySamplerTestCase,
+)
+
+from nasplug.plugins.optuna import NasSampler
+from nasplug.registry import load, names
+from nasplug.spaces import Genotypes
+from nasplug.strategies import History, RandomSearch, Strategy
+
+# Some cases ask more often than their space has points.
+pytestmark = pytest.mark.filterwarnings("ignore:all \\d+ architectures")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Climb(Strategy):
+    """Mutate the best: a strategy for one objective that depends on what it is told."""
+
+    def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
+        best = history.best()
+        if best is None:
+            return self.space.sample(n, rng)
+        return self.space.mutate(np.repeat(history.genotypes[best : best + 1], n, axis=0), rng)
+
+
+OURS = [name for name in names("strategy") if name not in ("optuna", "random")]
+SINGLE = [Climb, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) == 1)]
+MULTI = [RandomSearch, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) is None)]
+"""Every registered strategy of nasplug, by how many objectives it knows; one by class, the others by name."""
+
+
+@pytest.mark.parametrize("strategy", SINGLE)
+class TestSingleObjective(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+    @pytest.fixture
+    def sampler(self, strategy: str | type[Strategy]) -> Callable[[], BaseSampler]:
+        return lambda: NasSampler(strategy, seed=0)
+
+
+@pytest.mark.parametrize("strategy", MULTI)
+class TestAnyObjectives(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self, strategy: str | type[Strategy]) -> Callable[[], BaseSampler]:
+        return lambda: NasSampler(strategy, seed=0)
