@@ -120,7 +120,7 @@ def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
 
     Raises:
         UnknownNameError: unknown plugin or option; near names are offered.
-        InputError: an option of the wrong type.
+        InputError: an option of the wrong type, or one that is needed and missing.
     """
     if isinstance(spec, str):
         spec = Spec.parse(spec)
@@ -139,6 +139,10 @@ def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
         if key not in kinds:
             raise UnknownNameError(f"option of {role} {spec.name!r}", key, kinds)
         options[key] = _checked(value, kinds[key], f"option {key!r} of {role} {spec.name!r}")
+    required = [p.name for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
+    missing = [key for key in kinds if key in required and key not in options]
+    if missing:
+        raise InputError(f"{role} {spec.name!r} needs the option {missing[0]!r}: {spec.name}:{missing[0]}=VALUE")
     return factory(**given, **options)
 
 
@@ -181,5 +185,5 @@ def _checked(value: Any, kind: Any, what: str) -> Any:
             return value
         if isinstance(one, type) and isinstance(value, one) and (one is bool or not isinstance(value, bool)):
             return value
-    wanted = " or ".join(getattr(one, "__name__", str(one)) for one in accepted)
+    wanted = " or ".join("null" if one is types.NoneType else getattr(one, "__name__", str(one)) for one in accepted)
     raise InputError(f"{what} must be {wanted}, got {value!r}")

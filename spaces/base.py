@@ -104,7 +104,7 @@ class Space:
         if not self.enumerable:
             raise InputError(f"space {self.name!r} has {_counted(self.size)} architectures and cannot be enumerated")
         keys = np.arange(self.size)
-        rows = keys[:, None] // self._radix % self.n_choices
+        rows = self._unrank(keys)
         rows.flags.writeable = keys.flags.writeable = False
         return rows, keys
 
@@ -143,6 +143,10 @@ class Space:
             return genotypes @ self._radix
         hashed = _mix(genotypes.astype(np.uint64) + self._salts).sum(axis=1, dtype=np.uint64)
         return hashed.view(np.int64)
+
+    def _unrank(self, keys: NDArray[np.int64]) -> Genotypes:
+        """Return the combination of each mixed-radix key: the inverse of :meth:`keys` where that is no hash."""
+        return keys[:, None] // self._radix % self.n_choices
 
     @cached_property
     def _countable(self) -> bool:
@@ -242,19 +246,23 @@ class Space:
         result: NDArray[np.float32] = getattr(self, f"_encode_{kind}")(genotypes)
         return result
 
+    @cached_property
+    def _widths(self) -> NDArray[np.int64]:
+        """One-hot columns of each site, ``(s,)``."""
+        return np.array([1 if p.ordered else p.size for p in self.parameters], dtype=np.int64)
+
     def _encode_onehot(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        columns = []
-        for site, p in enumerate(self.parameters):
-            codes = genotypes[:, site]
-            if p.ordered:
-                columns.append(p.coordinate(codes)[:, None].astype(np.float32))
-            else:
-                columns.append((codes[:, None] == np.arange(p.size)).astype(np.float32))
-        return np.concatenate(columns, axis=1)
+        starts = np.cumsum(self._widths) - self._widths
+        ordered = np.array([p.ordered for p in self.parameters])
+        features = np.zeros((len(genotypes), int(self._widths.sum())), dtype=np.float32)
+        features[np.arange(len(genotypes))[:, None], (starts + genotypes)[:, ~ordered]] = 1.0
+        for site in np.flatnonzero(ordered):
+            features[:, starts[site]] = self.parameters[site].coordinate(genotypes[:, site])
+        return features
 
     def _encode_pairwise(self, genotypes: Genotypes) -> NDArray[np.float32]:
         single = self._encode_onehot(genotypes)
-        site_of = np.repeat(np.arange(self.n_sites), [1 if p.ordered else p.size for p in self.parameters])
+        site_of = np.repeat(np.arange(self.n_sites), self._widths)
         left, right = np.nonzero(site_of[:, None] < site_of[None, :])
         return np.concatenate([single, single[:, left] * single[:, right]], axis=1)
 
@@ -365,7 +373,7 @@ class EnumeratedSpace(Space):
         row = np.asarray(genotype, dtype=np.int64)
         order, keys = self._spellings
         first, last = np.searchsorted(keys, self.keys(row[None])[0] + np.array([0, 1]))
-        spelled = order[first:last, None] // self._radix % self.n_choices
+        spelled = self._unrank(order[first:last])
         near = self.repair(np.concatenate([super(EnumeratedSpace, self).neighbors(one) for one in spelled]))
         near = near[np.unique(self.keys(near), return_index=True)[1]]
         return near[(near != row).any(axis=1)]
@@ -374,7 +382,7 @@ class EnumeratedSpace(Space):
     def _spellings(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Keys of all combinations, ordered by the key of their representative, and that key."""
         combinations = np.arange(math.prod(p.size for p in self.parameters))
-        representative = self.canonical(combinations[:, None] // self._radix % self.n_choices)
+        representative = self.canonical(self._unrank(combinations))
         order = np.argsort(representative, kind="stable")
         return order, representative[order]
 

@@ -134,7 +134,7 @@ class DARTS(Space):
             first = {node: np.stack([step[0, node], step[1, node]], axis=1) for node in NODES}  # (n, 2, k)
             onward = {s: np.sum([step[s, node] for node in NODES if node > s], axis=0) for s in NODES[:-1]}  # (n, k)
             second = np.sum([first[s][..., None] * onward[s][:, None, None, :] for s in onward], axis=0)  # (n, 2, k, k)
-            columns += [np.sum(list(first.values()), axis=0).reshape(n, -1), second.reshape(n, -1)]
+            columns += [np.sum(list(first.values()), axis=0).reshape(n, 2 * _K), second.reshape(n, 2 * _K**2)]
         return np.concatenate(columns, axis=1)
 
 
@@ -159,7 +159,7 @@ def _adjacency(cell: Genotypes) -> NDArray[np.float32]:
 def _smallest_cell(cell: Genotypes) -> NDArray[np.int64]:
     """Return the smallest key ``(n,)`` among the numberings of the nodes in which sources come before targets."""
     sources, ops = _edges(cell)
-    sources, ops = sources.reshape(-1, 4, 2), ops.reshape(-1, 4, 2)
+    sources, ops = sources.reshape(len(cell), 4, 2), ops.reshape(len(cell), 4, 2)
     smallest = cell @ _CELL_RADIX
     for order in list(permutations(range(4)))[1:]:  # order[new] = old; the first is no change
         place = np.array([0, 1, *(np.argsort(order) + 2)])

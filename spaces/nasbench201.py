@@ -79,7 +79,7 @@ class NASBench201(Space):
 
     def _encode_adjacency(self, genotypes: Genotypes) -> NDArray[np.float32]:
         present = genotypes[:, :, None] == np.arange(1, len(OPERATIONS))
-        return present.reshape(len(genotypes), -1).astype(np.float32)
+        return present.reshape(len(genotypes), 24).astype(np.float32)
 
     def _encode_path(self, genotypes: Genotypes) -> NDArray[np.float32]:
         # A word over the three working operations has the number of its digits in base 4 (1..3; none and skip: 0).

@@ -85,7 +85,7 @@ class NASBenchGraph(EnumeratedSpace):
     @cached_property
     def _representatives(self) -> Genotypes:
         """The representative of every combination, by key, ``(9 * k^4, 5)`` for k operations."""
-        combinations = np.indices(tuple(self.n_choices)).reshape(self.n_sites, -1).T
+        combinations = self._unrank(np.arange(self.n_choices.prod()))
         skip = self.operations.index("skip")
         parents, ops = _lift_skips(_PARENTS[combinations[:, 0]], combinations[:, 1:], skip)
         rows = _smallest_numbering(parents, ops)
@@ -141,7 +141,9 @@ class NASBenchGraph(EnumeratedSpace):
         parents = _PARENTS[genotypes[:, 0]]
         reads = [parents[:, [node]] == np.arange(node + 1) for node in range(1, _NODES)]
         ops = genotypes[:, 1:, None] == np.arange(len(self.operations))
-        return np.concatenate([*reads, ops.reshape(len(genotypes), -1)], axis=1).astype(np.float32)
+        return np.concatenate([*reads, ops.reshape(len(genotypes), _NODES * len(self.operations))], axis=1).astype(
+            np.float32
+        )
 
     def _encode_path(self, genotypes: Genotypes) -> NDArray[np.float32]:
         base = len(self.operations)
@@ -156,10 +158,8 @@ class NASBenchGraph(EnumeratedSpace):
             words[:, node + 1] = np.where(letter > 0, before * base + letter, before)
             short = words[:, node + 1] < base**_LONGEST_WORD
             np.add.at(counts, (rows[short], words[short, node + 1]), 1.0)
-        numbers = [
-            sum(c * base**i for i, c in enumerate(w)) for k in range(4) for w in product(range(1, base), repeat=k)
-        ]
-        return counts[:, numbers]
+        spelled = [word for k in range(_LONGEST_WORD + 1) for word in product(range(1, base), repeat=k)]
+        return counts[:, [sum(c * base**place for place, c in enumerate(reversed(word))) for word in spelled]]
 
 
 class NASBenchGraphProteins(NASBenchGraph):

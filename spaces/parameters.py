@@ -110,6 +110,9 @@ class Categorical(Parameter):
         if len(self._codes) != len(self.choices):
             raise InputError(f"parameter {self.name!r} has a choice twice: {list(self.choices)}")
 
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[Value, ...]]]:
+        return type(self), (self.name, self.choices)
+
     @property
     def size(self) -> int:
         return len(self.choices)
@@ -171,8 +174,9 @@ class _Number(Parameter):
         if not all(isinstance(value, numbers.Real) for value in values):
             raise InputError(f"parameter {self.name!r} expects numbers, got {list(values)[:3]}")
         given = np.array(values, dtype=np.float64)
-        slack = 1e-9 * (self.high - self.low) + 1e-15 * max(abs(self.low), abs(self.high))
-        bad = ~((given >= self.low - slack) & (given <= self.high + slack))
+        ends = np.array([self.low, self.high], dtype=np.float64)
+        slack = 1e-9 * (ends if self.log else self.high - self.low) + 1e-15 * np.abs(ends)
+        bad = ~((given >= ends[0] - slack[0]) & (given <= ends[1] + slack[1]))
         if bad.any():
             raise InputError(f"parameter {self.name!r} lies in [{self.low}, {self.high}], got {given[bad][0]}")
         return np.clip(given, self.low, self.high)
