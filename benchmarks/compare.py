@@ -23,6 +23,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -45,12 +46,14 @@ from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
 __all__ = [
     "BACKENDS",
     "META_KEY",
+    "Arena",
     "Failure",
     "Outcome",
     "Step",
     "Study",
     "compare",
     "environment",
+    "one_thread",
     "search",
     "write_whole",
 ]
@@ -96,6 +99,16 @@ def search(strategy: Strategy, benchmark: Benchmark, signal: Signal, *, budget: 
         observation = meter.buy(rows[0])
         history = history.extended(rows, np.array([observation.value]), observation.status)
         yield Step(number + 1, observation, suggest_s)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold BLAS and OpenMP to one thread, so that arithmetic does not depend on how many runs go on beside it."""
+    import sklearn.linear_model  # noqa: F401 - loads the libraries that the limit must reach
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def _trace_type(n_sites: int) -> np.dtype[np.void]:
@@ -151,14 +164,11 @@ def _configured(opener: Opener, name: str, checksum: str, strategy: str) -> Stra
 
 
 def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
-    """Make one run with one BLAS and OpenMP thread, so that its arithmetic does not depend on how many run beside it."""
-    import sklearn.linear_model  # noqa: F401 - loads the libraries that the limit must reach
-    from threadpoolctl import threadpool_limits
-
+    """Make one run; an error of the strategy is a result, not an error."""
     try:
         benchmark = _opened(opener, run.benchmark, run.checksum)
         strategy = _configured(opener, run.benchmark, run.checksum, run.strategy)
-        with threadpool_limits(1):
+        with one_thread():
             steps = list(search(strategy, benchmark, run.signal, budget=run.budget, seed=run.seed))
     except Exception as error:
         # Reported with the run's name and the whole traceback; the other runs go on.
@@ -222,15 +232,39 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Arena:
-    """A benchmark with the signals of this study."""
+class Arena:
+    """A benchmark with the signal that searches see and the one that is reported."""
 
     benchmark: Benchmark
     search: Signal
     report: Signal
 
+    @classmethod
+    def of(
+        cls, benchmark: Benchmark, *, budget: int, search: Signal | None = None, report: Signal | None = None
+    ) -> Arena:
+        """Return the arena, with the benchmark's own signals where none are given.
+
+        Raises:
+            InputError: a budget larger than the benchmark.
+            UnknownNameError, DataError: a signal that the benchmark does not hold.
+        """
+        arena = cls(benchmark, search or benchmark.search, report or benchmark.report)
+        held = benchmark.architectures()
+        size = benchmark.space.size if held is None else len(held)
+        if budget > size:
+            raise InputError(
+                f"a budget of {budget} queries is more than the {size} architectures of {benchmark.name!r}; "
+                f"take --budget {size} or less"
+            )
+        if held is not None:
+            for signal in (arena.search, arena.report):
+                benchmark.labels(held[:1], signal)
+        return arena
+
     @property
     def checksum(self) -> str:
+        """The table's checksum, empty where the benchmark has none."""
         return str(self.benchmark.provenance().get("checksum", ""))
 
 
@@ -265,7 +299,10 @@ def compare(
     if jobs == 0 or jobs < -1:
         raise InputError(f"expected jobs of at least 1, or -1 for one a core, got {jobs}")
     started = time.perf_counter()
-    arenas = {name: _arena(opener(name), study) for name in study.benchmarks}
+    arenas = {
+        name: Arena.of(opener(name), budget=study.budget, search=study.search, report=study.report)
+        for name in study.benchmarks
+    }
     folders = {
         (name, spec): out / "runs" / _folder(arena, name, spec)
         for name, arena in arenas.items()
@@ -341,23 +378,7 @@ def _parallel(runs: Sequence[_Run], opener: Opener, jobs: int, backend: str) -> 
             ) from error
 
 
-def _arena(benchmark: Benchmark, study: Study) -> _Arena:
-    """Resolve the study's signals on a benchmark, and refuse what cannot be run on it."""
-    arena = _Arena(benchmark, study.search or benchmark.search, study.report or benchmark.report)
-    held = benchmark.architectures()
-    size = benchmark.space.size if held is None else len(held)
-    if study.budget > size:
-        raise InputError(
-            f"a budget of {study.budget} queries is more than the {size} architectures of {benchmark.name!r}; "
-            f"take --budget {size} or less"
-        )
-    if held is not None:
-        for signal in (arena.search, arena.report):
-            benchmark.labels(held[:1], signal, study.seed)
-    return arena
-
-
-def _facts(arena: _Arena, study: Study) -> dict[str, Any]:
+def _facts(arena: Arena, study: Study) -> dict[str, Any]:
     """Return what a report must know of a benchmark: provenance, and exact baselines by the training seed of a run."""
     benchmark = arena.benchmark
     facts: dict[str, Any] = {
@@ -422,7 +443,7 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def _identity(arena: _Arena, name: str, strategy: str) -> dict[str, Any]:
+def _identity(arena: Arena, name: str, strategy: str) -> dict[str, Any]:
     """Return everything but the seed that determines a run. The budget does not: it only says where a run stops."""
     configured: Strategy = registry.configure("strategy", strategy, arena.benchmark.space)
     return {
@@ -447,7 +468,7 @@ def _code_digest(module: str) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def _folder(arena: _Arena, name: str, strategy: str) -> str:
+def _folder(arena: Arena, name: str, strategy: str) -> str:
     digest = hashlib.sha256(json.dumps(_identity(arena, name, strategy), sort_keys=True).encode()).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{Path(name).name}--{strategy}")[:80]
     return f"{readable}--{digest}"
@@ -479,7 +500,7 @@ def _save(path: Path, trace: Trace) -> None:
 
 
 def _save_parquet(path: Path, table: pa.Table, meta: Mapping[str, Any]) -> None:
-    text = json.dumps(meta, sort_keys=True)
+    text = json.dumps(meta)
     with path.open("wb") as file:
         pq.write_table(table.replace_schema_metadata({META_KEY: text.encode()}), file, compression="zstd")
         file.flush()
@@ -497,7 +518,7 @@ def _read_trace(path: Path, n_sites: int, budget: int) -> Trace | None:
     return trace[:budget]
 
 
-def _tables(done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, _Arena]) -> tuple[pa.Table, pa.Table]:
+def _tables(done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, Arena]) -> tuple[pa.Table, pa.Table]:
     """Return (results, timings), rows in the order of the runs given; report labels are looked up here, afterwards."""
     results: dict[str, list[Any]] = {key: [] for key in _RESULTS.names}
     for run, trace in done:
@@ -538,7 +559,7 @@ _RESULTS = pa.schema(
 
 
 def _report_labels(
-    arena: _Arena, genotypes: NDArray[np.int64], run: int, finished: NDArray[np.bool_]
+    arena: Arena, genotypes: NDArray[np.int64], run: int, finished: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     labels = np.full(len(genotypes), math.nan)
     if finished.any():

@@ -72,7 +72,8 @@ def best_of_random(search: Floats, report: Floats, budgets: Sequence[int]) -> Fl
 
     Random search draws without replacement from the ``n`` architectures and keeps the one with the best searched
     label. With labels sorted downwards, the best of ``q`` draws is the i-th with probability
-    ``C(n - 1 - i, q - 1) / C(n, q)``. Architectures of one searched label stand for each other, as the first drawn wins.
+    ``C(n - 1 - i, q - 1) / C(n, q)``. Of architectures with one searched label the first drawn wins, so
+    their report labels are averaged.
 
     Args:
         search: what the search sees, ``(n,)``.

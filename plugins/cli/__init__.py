@@ -1,1 +1,5 @@
 """The command line, ``nasplug``."""
+
+from nasplug.plugins.cli.app import app, main
+
+__all__ = ["app", "main"]
