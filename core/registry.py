@@ -164,7 +164,7 @@ def _arguments(factory: Callable[..., Any]) -> dict[str, Any]:
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     plain = isinstance(factory, type) and not dataclasses.is_dataclass(factory)
-    hints = typing.get_type_hints(factory.__init__ if plain else factory)  # type: ignore[misc]
+    hints = typing.get_type_hints(factory.__init__ if plain else factory)
     return {name: hints.get(name, Any) for name in named}
 
 

@@ -112,7 +112,8 @@ class Space:
 
     def in_range(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Return whether each row has codes that exist, ``(n,)``; structure is not looked at."""
-        return ((genotypes >= 0) & (genotypes < self.n_choices)).all(axis=1)
+        inside: NDArray[np.bool_] = np.all((genotypes >= 0) & (genotypes < self.n_choices), axis=1)
+        return inside
 
     def valid(self, genotypes: Genotypes) -> NDArray[np.bool_]:
         """Return whether each row is an architecture of the space, ``(n,)``."""
@@ -141,7 +142,7 @@ class Space:
         genotypes = genotypes.astype(np.int64, copy=False)
         if self._countable:
             return genotypes @ self._radix
-        hashed = _mix(genotypes.astype(np.uint64) + self._salts).sum(axis=1, dtype=np.uint64)
+        hashed: NDArray[np.uint64] = _mix(genotypes.astype(np.uint64) + self._salts).sum(axis=1, dtype=np.uint64)
         return hashed.view(np.int64)
 
     def _unrank(self, keys: NDArray[np.int64]) -> Genotypes:
@@ -344,7 +345,8 @@ class EnumeratedSpace(Space):
         known = self._listed[1]
         keys = self.keys(genotypes)
         at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        return self.in_range(genotypes) & (known[at] == keys)
+        listed: NDArray[np.bool_] = known[at] == keys
+        return listed & self.in_range(genotypes)
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
         """Draw ``n`` genotypes independently and uniformly from the list, ``(n, s)``."""
@@ -376,7 +378,7 @@ class EnumeratedSpace(Space):
         spelled = self._unrank(order[first:last])
         near = self.repair(np.concatenate([super(EnumeratedSpace, self).neighbors(one) for one in spelled]))
         near = near[np.unique(self.keys(near), return_index=True)[1]]
-        return near[(near != row).any(axis=1)]
+        return np.compress((near != row).any(axis=1), near, axis=0)
 
     @cached_property
     def _spellings(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

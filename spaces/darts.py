@@ -160,7 +160,7 @@ def _smallest_cell(cell: Genotypes) -> NDArray[np.int64]:
     """Return the smallest key ``(n,)`` among the numberings of the nodes in which sources come before targets."""
     sources, ops = _edges(cell)
     sources, ops = sources.reshape(len(cell), 4, 2), ops.reshape(len(cell), 4, 2)
-    smallest = cell @ _CELL_RADIX
+    smallest: NDArray[np.int64] = cell @ _CELL_RADIX
     for order in list(permutations(range(4)))[1:]:  # order[new] = old; the first is no change
         place = np.array([0, 1, *(np.argsort(order) + 2)])
         moved = place[sources[:, order]]

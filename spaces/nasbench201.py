@@ -78,7 +78,7 @@ class NASBench201(Space):
         return np.unique(forms, return_inverse=True)[1].astype(np.int64)
 
     def _encode_adjacency(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        present = genotypes[:, :, None] == np.arange(1, len(OPERATIONS))
+        present: NDArray[np.bool_] = genotypes[:, :, None] == np.arange(1, len(OPERATIONS))
         return present.reshape(len(genotypes), 24).astype(np.float32)
 
     def _encode_path(self, genotypes: Genotypes) -> NDArray[np.float32]:

@@ -72,7 +72,7 @@ class Parameter(ABC):
         """Return the codes one move away: all others, or for a long ordered range 1, 2, 4, ... steps up and down."""
         if not self.ordered or self.size <= 16:
             others = np.arange(self.size)
-            return others[others != code]
+            return np.delete(others, code)
         steps = 2 ** np.arange(int(math.log2(self.size)) + 1)
         near = np.unique(np.concatenate([code - steps, code + steps]))
         return near[(near >= 0) & (near < self.size)]
