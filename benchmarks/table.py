@@ -246,6 +246,7 @@ class TableBenchmark(Benchmark):
             metric, epochs = split_column(name)
             self._columns.setdefault(metric, {})[epochs] = _labels(name, column)
         self._means: dict[tuple[str, int | None], NDArray[np.float64]] = {}
+        self._seed_counts: dict[tuple[str, int | None], int] = {}
         for signal in (self.search, self.report):
             _check_signal(signal, self.columns())
 
@@ -304,8 +305,11 @@ class TableBenchmark(Benchmark):
         return self._labels(metric, epochs)[1][self._row(genotypes)]
 
     def n_seeds(self, metric: str, epochs: int | None = None) -> int:
-        values = self._labels(metric, epochs)[1]
-        return 1 if values.shape[1] == 1 else int((~np.isnan(values)).sum(axis=1).min())
+        epochs, values = self._labels(metric, epochs)
+        if (metric, epochs) not in self._seed_counts:  # asked at every query of a ':one' signal
+            count = 1 if values.shape[1] == 1 else int((~np.isnan(values)).sum(axis=1).min())
+            self._seed_counts[metric, epochs] = count
+        return self._seed_counts[metric, epochs]
 
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
         """Return the seconds of one training of the signal's length, ``(n,)``; NaN where the table has none.

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from nasplug.errors import DataError
 
-__all__ = ["NUMPY_SCALARS", "load_pickle"]
+__all__ = ["RESULT_NAMES", "load_pickle"]
 
 
 class _Dtype:
@@ -45,14 +45,16 @@ def _encode(text: str, encoding: str) -> bytes:
 
 Allowed = Mapping[tuple[str, str], Callable[..., Any]]
 
-NUMPY_SCALARS: Allowed = {
+RESULT_NAMES: Allowed = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "set"): set,
+    ("__builtin__", "set"): set,
 }
-"""Names that result files use for NumPy numbers, mapped to readers that give Python floats."""
+"""Names that result files use: plain containers, and NumPy numbers, which become Python floats."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -69,7 +71,7 @@ class _Unpickler(pickle.Unpickler):
         """Stand for a tensor's storage in a torch file: weights are left where they are."""
 
 
-def load_pickle(data: bytes | BinaryIO, what: str, allowed: Allowed = NUMPY_SCALARS) -> Any:
+def load_pickle(data: bytes | BinaryIO, what: str, allowed: Allowed = RESULT_NAMES) -> Any:
     """Return the value of one pickle, built from plain types and ``allowed`` names only.
 
     Args:

@@ -28,7 +28,7 @@ from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.importers import common
 from nasplug.benchmarks.importers.common import Imported, ImportOptions
 from nasplug.benchmarks.table import Table, TableInfo
-from nasplug.benchmarks.unpickling import NUMPY_SCALARS, load_pickle
+from nasplug.benchmarks.unpickling import RESULT_NAMES, load_pickle
 from nasplug.errors import DataError
 from nasplug.spaces import NASBench201
 
@@ -76,11 +76,12 @@ def import_nats_folder(path: Path, options: ImportOptions) -> list[Imported]:
         try:
             listed = str(meta["meta_archs"][int(file.name[:6])])
             inside = {str(one["arch_str"]) for one in record.values()}
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            needed = {length: _needed(one) for length, one in record.items()}
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(f"{file} has not the layout of NATS-Bench ({type(error).__name__}: {error})") from error
         if inside != {listed}:
             raise DataError(f"{file} is of {', '.join(sorted(inside))}, meta.pickle.pbz2 says {listed}")
-        return listed, {length: _needed(one) for length, one in record.items()}
+        return listed, needed
 
     cells = []
     with ThreadPoolExecutor() as pool:  # unpacking bz2 takes most of the time, and runs in parallel
@@ -111,7 +112,7 @@ def _inert(*_: Any, **__: Any) -> None:
 
 
 _ALLOWED = {
-    **NUMPY_SCALARS,
+    **RESULT_NAMES,
     **{("torch", f"{kind}Storage"): _inert for kind in ("Float", "Double", "Half", "Long", "Int")},
     ("torch._utils", "_rebuild_tensor_v2"): _inert,
 }

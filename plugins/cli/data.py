@@ -1,0 +1,198 @@
+"""``nasplug data``: add, list, show and export tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table as RichTable
+
+from nasplug import registry
+from nasplug.errors import DataError, InputError
+
+app = typer.Typer(help="Tables: add your own, list, show, export.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class UnitName(StrEnum):
+    """How accuracies are written in the file."""
+
+    auto = "auto"
+    percent = "percent"
+    fraction = "fraction"
+
+
+@app.command()
+def add(
+    files: Annotated[list[Path], typer.Argument(help="CSV, Parquet (.gz allowed), .pth, NATS-Bench folder or JSON.")],
+    name: Annotated[str | None, typer.Option(help="Name of the table; a table of that name gets more columns.")] = None,
+    space: Annotated[str | None, typer.Option(help="Space of the architectures (CSV and Parquet).")] = None,
+    arch_column: Annotated[str | None, typer.Option(help="Column of architecture strings (CSV and Parquet).")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="COLUMN=METRIC[@EPOCHS][#SEED], repeatable: acc=valid@12; by seed a=test@200#0, b=test@200#1. "
+            "Accuracies are valid, test, train and names ending in _acc or _accuracy."
+        ),
+    ] = None,
+    unit: Annotated[UnitName, typer.Option(help="Unit of accuracies in the file.")] = UnitName.auto,
+    search: Annotated[str | None, typer.Option(help="What a search sees by default, such as valid@12.")] = None,
+    report: Annotated[str | None, typer.Option(help="What a report shows by default, such as test@200.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where the labels come from; the file's name if left out.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the labels.")] = None,
+    kind: Annotated[
+        str, typer.Option("--format", help="auto, csv, parquet, nasbench201-pth, nats-bench, ...")
+    ] = "auto",
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite metrics that the table holds already.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert FILES into a table of the data folder, or add their metrics to one that is there."""
+    from nasplug.benchmarks import importers
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("converting", total=None)
+        options = importers.ImportOptions(
+            space=space,
+            arch_column=arch_column,
+            metrics=tuple(metric or ()),
+            unit=unit.value,
+            search=search,
+            report=report,
+            source=source,
+            licence=licence,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        stored = importers.add(files, options, name=name, kind=kind, overwrite=replace)
+    if as_json:
+        _print_json(
+            [
+                _summary(one.benchmark) | {"file": str(one.path), "added": one.added, "messages": one.messages}
+                for one in stored
+            ]
+        )
+        return
+    for one in stored:
+        for message in one.messages:
+            print(message)
+        print(f"{one.benchmark.name}: {one.benchmark.rows} architectures, {', '.join(one.benchmark.columns())}")
+        print(f"  search sees {one.benchmark.search}, report shows {one.benchmark.report}")
+        for note in one.benchmark.notes:
+            print(f"  note: {note}")
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List built-in benchmarks and the tables of the data folder."""
+    from nasplug.benchmarks.catalog import benchmark_names, user_tables
+    from nasplug.benchmarks.table import read_table
+
+    tables = user_tables()
+    rows: list[dict[str, Any]] = []
+    for name in benchmark_names():
+        if name not in tables or name in registry.names("benchmark"):
+            rows.append({"name": name, "kind": "built-in"})
+            continue
+        try:
+            rows.append({"name": name, "kind": "table"} | _summary(read_table(tables[name])))
+        except DataError as error:
+            rows.append({"name": name, "kind": "damaged", "error": str(error)})
+    if as_json:
+        _print_json(rows)
+        return
+    view = RichTable("name", "kind", "space", "rows", "metrics")
+    for row in rows:
+        metrics = row.get("error") or ", ".join(row.get("metrics", ()))
+        view.add_row(row["name"], row["kind"], row.get("space", ""), str(row.get("rows", "")), escape(metrics))
+    Console().print(view)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="Name of a benchmark.")], as_json: Json = False) -> None:
+    """Show a table: rows, metrics with best, mean and median, checksum, source, licence, notes."""
+    import numpy as np
+
+    table = _open(name)
+    table.verify()
+    metrics = {}
+    for column, seeds in table.columns().items():
+        metric, _, epochs = column.partition("@")
+        values = table.query(table.architectures(), metric, epochs=int(epochs) if epochs else None)
+        metrics[column] = {
+            "training_seeds": seeds,
+            "training_seeds_everywhere": table.n_seeds(metric, int(epochs) if epochs else None),
+            "best": float(values.max() if _higher_is_better(metric) else values.min()),
+            "mean": float(values.mean()),
+            "median": float(np.median(values)),
+        }
+    facts = _summary(table) | {"metrics": metrics, "checksum_verified": True}
+    if as_json:
+        _print_json(facts)
+        return
+    console = Console()
+    console.print(
+        f"[bold]{escape(name)}[/bold]: {table.rows} of {table.space.size:.6g} architectures of {facts['space']}"
+    )
+    view = RichTable("metric", "seeds", "best", "mean", "median")
+    for column, one in metrics.items():
+        least, most = one["training_seeds_everywhere"], one["training_seeds"]
+        numbers = (f"{one[key]:.6g}" for key in ("best", "mean", "median"))
+        view.add_row(column, str(most) if least == most else f"{least} to {most}", *numbers)
+    console.print(view)
+    for key in ("search", "report", "source", "licence"):
+        console.print(f"{key}: {facts[key]}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"checksum: {facts['checksum']} (verified)", highlight=False, soft_wrap=True)
+    for note in table.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="Name of a benchmark.")],
+    file: Annotated[Path, typer.Argument(help="FILE.csv, FILE.csv.gz or FILE.parquet.")],
+    as_json: Json = False,
+) -> None:
+    """Write a table as CSV or Parquet; 'nasplug data add FILE --space SPACE' reads it back."""
+    from nasplug.benchmarks.export import export_table
+
+    table = _open(name)
+    export_table(table, file)
+    if as_json:
+        _print_json({"name": name, "file": str(file), "rows": table.rows, "columns": list(table.columns())})
+    else:
+        print(f"{file}: {table.rows} architectures, {', '.join(table.columns())}")
+
+
+def _open(name: str) -> Any:
+    from nasplug.benchmarks import TableBenchmark, open_benchmark
+
+    benchmark = open_benchmark(name)
+    if not isinstance(benchmark, TableBenchmark):
+        raise InputError(f"{name!r} is a {type(benchmark).__name__}, not a table")
+    return benchmark
+
+
+def _summary(table: Any) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "metrics": list(table.columns()),
+        "search": str(table.search),
+        "report": str(table.report),
+        "notes": list(table.notes),
+    } | {key: value for key, value in table.provenance().items() if key != "benchmark"}
+
+
+def _higher_is_better(metric: str) -> bool:
+    """Costs are best when low: those with a unit in their name, and counts."""
+    return not (metric in ("params", "flops") or metric.endswith(("_s", "_ms", "_mb", "_mj", "_loss", "_uncertainty")))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
