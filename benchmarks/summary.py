@@ -323,20 +323,26 @@ def _horizon(runs: Sequence[_Runs], benchmark: str) -> Floats | None:
 
 
 def _anytime(runs: _Runs, horizon: Floats | None) -> dict[str, Any]:
-    """Median and quartiles over runs of the incumbent's report label, against queries and simulated seconds."""
+    """Median and quartiles over runs of the incumbent's report label, against queries and simulated seconds.
+
+    Regret is measured against each run's own optimum, which moves with the training seeds that it reports.
+    """
     queries = np.array(statistics.query_grid(runs.curve.shape[1]))
+    best = runs.baseline("report_best")[:, None]
     by_query = runs.curve[:, queries - 1]
-    found = {"benchmark": runs.benchmark, "strategy": runs.strategy, "queries": queries.tolist()} | _band(by_query)
+    found = {"benchmark": runs.benchmark, "strategy": runs.strategy, "queries": queries.tolist()}
+    found |= _band("value", by_query) | _band("regret", best - by_query)
     if horizon is None:
         return found | {"seconds": None}
     by_second = statistics.value_at_seconds(runs.seconds, runs.curve, horizon)
-    return found | {"seconds": horizon.tolist()} | {f"seconds_{k}": v for k, v in _band(by_second).items()}
+    found |= _band("seconds_value", by_second) | _band("seconds_regret", best - by_second)
+    return found | {"seconds": horizon.tolist()}
 
 
-def _band(values: Floats) -> dict[str, list[float]]:
+def _band(name: str, values: Floats) -> dict[str, list[float]]:
     # A run without an incumbent yet makes its column NaN: a median over the others would flatter.
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-    return {"value_median": middle.tolist(), "value_q25": low.tolist(), "value_q75": high.tolist()}
+    return {f"{name}_median": middle.tolist(), f"{name}_q25": low.tolist(), f"{name}_q75": high.tolist()}
 
 
 def _random_search(about: Mapping[str, Any], budget: int) -> dict[str, Any] | None:
