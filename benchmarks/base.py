@@ -113,4 +113,5 @@ class Benchmark(ABC):
         if n_seeds < 2:
             raise InputError(f"{self.name} has one training seed of {signal.metric}; ':others' needs two")
         every = self.seed_values(genotypes, signal.metric, signal.epochs)
-        return np.nanmean(np.delete(every, shown, axis=1), axis=1)
+        others: NDArray[np.float64] = np.nanmean(np.delete(every, shown, axis=1), axis=1)
+        return others

@@ -299,7 +299,8 @@ class TableBenchmark(Benchmark):
             return self._means[metric, epochs][self._row(genotypes)]
         if not 0 <= seed < (n_seeds := self.n_seeds(metric, epochs)):
             raise DataError(f"{self.name} has training seeds 0..{n_seeds - 1} of {metric}, got {seed}")
-        return values[self._row(genotypes), seed]
+        labels: NDArray[np.float64] = values[self._row(genotypes), seed]
+        return labels
 
     def seed_values(self, genotypes: Genotypes, metric: str, epochs: int | None = None) -> NDArray[np.float64]:
         return self._labels(metric, epochs)[1][self._row(genotypes)]
@@ -361,7 +362,9 @@ class TableBenchmark(Benchmark):
     def _row_of_key(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         if self._dense is not None:
             return self._dense[np.clip(keys - self._keys[0], 0, len(self._dense) - 1)]
-        return np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        last = len(self._keys) - 1
+        row: NDArray[np.int64] = np.minimum(np.searchsorted(self._keys, keys), last)
+        return row
 
     @cached_property
     def _dense(self) -> NDArray[np.int64] | None:

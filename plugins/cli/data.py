@@ -1,4 +1,4 @@
-"""``nasplug data``: add, list, show and export tables."""
+"""``nasplug data``: add, list, show and export tables; heavy packages are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table as RichTable
 
 from nasplug import registry
 from nasplug.errors import DataError, InputError
@@ -55,6 +51,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Convert FILES into a table of the data folder, or add their metrics to one that is there."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     from nasplug.benchmarks import importers
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -91,6 +90,10 @@ def add(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List built-in benchmarks and the tables of the data folder."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
     from nasplug.benchmarks.catalog import benchmark_names, user_tables
     from nasplug.benchmarks.table import read_table
 
@@ -118,6 +121,9 @@ def list_(as_json: Json = False) -> None:
 def info(name: Annotated[str, typer.Argument(help="Name of a benchmark.")], as_json: Json = False) -> None:
     """Show a table: rows, metrics with best, mean and median, checksum, source, licence, notes."""
     import numpy as np
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
 
     table = _open(name)
     table.verify()
