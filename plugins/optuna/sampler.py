@@ -55,9 +55,9 @@ class NasSampler(BaseSampler):
     whose distributions all completed trials share, so the trials before the first completion are random. Parameters
     outside (conditional ones, or ranges that change) are drawn at random, by seed, trial number and name.
 
-    No repeats: proposals of known parameters avoid every finished, running and waiting trial. A proposal is published as a trial attribute
-    and stands only if no other trial held it when read back, so this is true of processes that ask at one moment too.
-    Random parameters avoid repeats as far as the choices of the one being drawn allow.
+    No repeats: proposals of known parameters avoid every finished, running and waiting trial. A proposal is published
+    as a trial attribute and stands only if no other trial held it when read back, so this is true of processes that
+    ask at one moment too. Random parameters avoid repeats as far as the choices of the one being drawn allow.
     When every architecture is taken: with ``space``, ``optimize`` is stopped; else trials repeat, as Optuna's contract
     asks, and a warning says so once. With parameters outside the space a repeated architecture is a new trial, and
     neither happens.

@@ -111,7 +111,7 @@ class StudySpace:
         rows = [row for row, one in enumerate(params) if self._names <= one.keys()]
         if rows:
             try:
-                codes[rows] = self._codes([params[row] for row in rows])
+                codes[rows] = self.codes([params[row] for row in rows])
                 fits[rows] = True
             except InputError:
                 if len(params) > 1:  # one bad row refuses the batch
@@ -119,7 +119,8 @@ class StudySpace:
                         codes[row : row + 1], fits[row : row + 1] = self.encode([params[row]])
         return codes, fits
 
-    def _codes(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
+    def codes(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
+        """Return the genotypes ``(n, s)``; raises InputError for missing names or values outside the space."""
         if not self.compact:
             return self.space.from_params(params)
         everything = self.space.all()

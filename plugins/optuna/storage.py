@@ -48,7 +48,7 @@ def identity(study: Study) -> tuple[BaseStorage, int]:
 
 
 def trials(study: Study, *, fresh: bool = True) -> list[FrozenTrial]:
-    """Return all trials in order, not copied: read only. ``fresh=False``: as this thread last read them in its trial."""
+    """Return all trials in order, not copied: read only. ``fresh=False``: as last read in this trial."""
     return study._get_trials(deepcopy=False, use_cache=not fresh)
 
 

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
-pytest.importorskip("optuna")
-
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import (
     BasicSamplerTestCase,

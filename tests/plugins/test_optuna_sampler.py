@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
-
-optuna = pytest.importorskip("optuna")
-
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 

@@ -1,0 +1,88 @@
+"""A benchmark table as an OptunaHub problem: an objective for any Optuna sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+
+from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.errors import MissingDependencyError
+from nasplug.plugins.optuna.spaces import StudySpace
+from nasplug.registry import configure
+
+try:
+    from optunahub.benchmarks import BaseProblem
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(
+        "OptunaHub problems need the package 'optunahub'; pip install 'nasplug[optuna]'"
+    ) from error
+
+__all__ = ["TableProblem"]
+
+_HIGHER_IS_BETTER = ("valid", "test", "accuracy")
+
+
+class TableProblem(BaseProblem):  # type: ignore[misc]
+    """Look up architectures of a table: ``study.optimize(TableProblem("nasbench201-cifar10"), n_trials=100)``.
+
+    Accuracies are fractions and maximised; every other metric (``latency_ms``, ``train_s``, ``params``) is minimised.
+
+    Example:
+        >>> problem = TableProblem("nasbench201-cifar10", ["valid", "latency_ms"])  # doctest: +SKIP
+        >>> study = optuna.create_study(directions=problem.directions)              # doctest: +SKIP
+
+    Args:
+        benchmark: a registered name or a Benchmark.
+        signals: what is evaluated, such as ``"valid@12"``; several make a study of several objectives. None: what the
+            benchmark shows a search.
+        limits: metric -> largest allowed value, set as constraints of the trial (Optuna 5).
+        compact: one integer parameter ``architecture`` instead of one parameter a site.
+        run: which training seed, for signals of a single one.
+
+    Raises:
+        InputError: an unknown benchmark, metric or signal, or a combination that is not in the table.
+    """
+
+    def __init__(
+        self,
+        benchmark: str | Benchmark,
+        signals: str | Sequence[str] | None = None,
+        *,
+        limits: Mapping[str, float] | None = None,
+        compact: bool = False,
+        run: int = 0,
+    ):
+        self.benchmark: Benchmark = configure("benchmark", benchmark) if isinstance(benchmark, str) else benchmark
+        texts = [str(self.benchmark.search)] if signals is None else [signals] if isinstance(signals, str) else signals
+        self._signals = [Signal.parse(text) for text in texts]
+        self._limits = {Signal.parse(metric): limit for metric, limit in (limits or {}).items()}
+        self._space = StudySpace.over(self.benchmark.space, compact=compact)
+        self._run = run
+
+    @property
+    def search_space(self) -> dict[str, BaseDistribution]:
+        """The parameters of one architecture."""
+        return dict(self._space.distributions)
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """One a signal."""
+        return [
+            StudyDirection.MAXIMIZE if any(word in s.metric for word in _HIGHER_IS_BETTER) else StudyDirection.MINIMIZE
+            for s in self._signals
+        ]
+
+    def evaluate(self, params: dict[str, Any]) -> float | tuple[float, ...]:
+        """Return the value of each signal; a single float for one."""
+        values = tuple(self._look_up(params, signal) for signal in self._signals)
+        return values[0] if len(values) == 1 else values
+
+    def evaluate_constraints(self, params: dict[str, Any]) -> dict[str, float]:
+        """Return metric -> value minus its limit."""
+        return {str(signal): self._look_up(params, signal) - limit for signal, limit in self._limits.items()}
+
+    def _look_up(self, params: Mapping[str, Any], signal: Signal) -> float:
+        return float(self.benchmark.labels(self._space.codes([params]), signal, self._run)[0])
