@@ -360,10 +360,12 @@ class TableBenchmark(Benchmark):
         return row
 
     def _row_of_key(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        if self._dense is not None:
-            return self._dense[np.clip(keys - self._keys[0], 0, len(self._dense) - 1)]
-        last = len(self._keys) - 1
-        row: NDArray[np.int64] = np.minimum(np.searchsorted(self._keys, keys), last)
+        dense, last = self._dense, len(self._keys) - 1
+        row: NDArray[np.int64]
+        if dense is None:
+            row = np.minimum(np.searchsorted(self._keys, keys), last)
+        else:
+            row = dense[np.clip(keys - self._keys[0], 0, len(dense) - 1)]
         return row
 
     @cached_property

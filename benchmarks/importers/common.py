@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             data: bytes = stream.read(MAX_UNPACKED_BYTES + 1)
-    except (OSError, EOFError, ValueError) as error:  # gzip reports damage as any of these, zlib.error is a ValueError
+    except (OSError, EOFError, zlib.error) as error:  # gzip reports damage as any of these
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > MAX_UNPACKED_BYTES:
         raise DataError(f"{path} unpacks to more than {MAX_UNPACKED_BYTES} bytes, which no such table needs; not read")
@@ -107,9 +108,8 @@ def architectures(space: Space, strings: Sequence[str], where: str) -> Genotypes
             raise DataError(f"{where}: row {row} has no architecture; fill it in or delete the row")
     try:
         genotypes = space.from_string(strings)
-    except InputError:
-        row, reason = _first_unreadable(space, strings)
-        raise DataError(f"{where}: row {row}: {reason}") from None
+    except InputError as error:
+        raise DataError(f"{where}: {_first_unreadable(space, strings) or error}") from None
     keys = space.keys(genotypes)
     distinct, first, counts = np.unique(keys, return_index=True, return_counts=True)
     if len(distinct) < len(keys):
@@ -121,22 +121,14 @@ def architectures(space: Space, strings: Sequence[str], where: str) -> Genotypes
     return genotypes
 
 
-def _first_unreadable(space: Space, strings: Sequence[str]) -> tuple[int, str]:
-    """Halve the batch until one string is left that the space refuses; return its row, from 1, and why."""
-    low, high = 0, len(strings)
-    while high - low > 1:
-        middle = (low + high) // 2
+def _first_unreadable(space: Space, strings: Sequence[str]) -> str:
+    """Return the row of the first string that the space refuses by itself, and why; empty if it is none alone."""
+    for row, text in enumerate(strings, 1):
         try:
-            space.from_string(strings[low:middle])
-        except InputError:
-            high = middle
-        else:
-            low = middle
-    try:
-        space.from_string(strings[low:high])
-    except InputError as error:
-        return low + 1, str(error)
-    return low + 1, "the space accepts each row alone but not all together"
+            space.from_string([text])
+        except InputError as error:
+            return f"row {row}: {error}"
+    return ""
 
 
 def default_signals(columns: Mapping[str, NDArray[np.float64]]) -> tuple[Signal, Signal]:

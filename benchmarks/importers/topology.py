@@ -124,8 +124,9 @@ def _read_torch(path: Path) -> Any:
         with path.open("rb") as stream:
             if zipfile.is_zipfile(stream):
                 with zipfile.ZipFile(stream) as archive:
-                    inner = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-                    if len(inner) != 1:
+                    inner = [one for one in archive.infolist() if one.filename.endswith("/data.pkl")]
+                    # torch never compresses, so what is unpacked is no larger than the file.
+                    if len(inner) != 1 or inner[0].compress_type != zipfile.ZIP_STORED:
                         raise DataError(f"{path} is a zip file, but not one that torch.save wrote")
                     with archive.open(inner[0]) as data:
                         return load_pickle(cast(BinaryIO, data), str(path), _ALLOWED)

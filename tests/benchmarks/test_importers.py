@@ -260,7 +260,11 @@ def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"latin\.csv is not UTF-8 text"):
         import_files([latin], options("acc=valid"))
     packed = gz(csv(tmp_path, GOOD))
-    for damage, data in (("cut", packed.read_bytes()[:-20]), ("flip", packed.read_bytes()[:30] + b"\xff" * 30)):
+    for damage, data in (
+        ("cut", packed.read_bytes()[:-20]),
+        ("flip", packed.read_bytes()[:20] + b"\xff" * 60),
+        ("no", b"text"),
+    ):
         path = tmp_path / f"{damage}.csv.gz"
         path.write_bytes(data)
         with pytest.raises(DataError, match=f"cannot read .*{damage}"):
@@ -506,6 +510,17 @@ def test_pth_is_what_nas_201_api_answers(pth: dict[str, Path], kind: str) -> Non
     assert tables["cifar100"].notes == ()
 
 
+def test_architectures_refused_only_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def picky(self: NASBench201, strings: list[str]) -> np.ndarray:
+        if len(strings) > 1:
+            raise InputError("not these together")
+        return np.zeros((1, 6), dtype=np.int64)
+
+    monkeypatch.setattr(NASBench201, "from_string", picky)
+    with pytest.raises(DataError, match=r"mine\.csv: not these together"):
+        import_files([csv(tmp_path, GOOD)], options("acc=valid"))
+
+
 def test_old_pth_with_fewer_short_trainings(tmp_path: Path) -> None:
     """Version 1.0 has 12 epochs for cifar10-valid only; and a column that some cells lack is left out, and said so."""
     torch = pytest.importorskip("torch")
@@ -517,11 +532,13 @@ def test_old_pth_with_fewer_short_trainings(tmp_path: Path) -> None:
     assert "test@12" not in tables["cifar10"].table.columns
     assert "cifar100" not in tables
     assert "3 of the 15625 architectures of nasbench201" in tables["cifar10"].messages
+    del content["arch2infos"][2]["less"]
     del content["arch2infos"][1]["full"]["all_results"]["cifar10", 777]["eval_acc1es"]["ori-test@199"]
     del content["arch2infos"][1]["full"]["all_results"]["cifar10", 888]["eval_acc1es"]["ori-test@199"]
     torch.save(content, tmp_path / "old.pth")
     tables = {one.dataset: one for one in import_files([tmp_path / "old.pth"], ImportOptions())}
     assert "test@200 is left out: 2 of 3 architectures have it" in tables["cifar10"].messages
+    assert "valid@12 is left out: 2 of 3 architectures have it" in tables["cifar10"].messages
 
 
 class Hostile:
@@ -585,10 +602,11 @@ def test_pth_of_another_layout(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(DataError, match=r"not written by torch.save"):
         import_files([path], ImportOptions())
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a", "b")
-    with pytest.raises(DataError, match=r"zip file, but not one that torch.save wrote"):
-        import_files([path], ImportOptions())
+    for inner, packing in (("a", zipfile.ZIP_STORED), ("a/data.pkl", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(path, "w", packing) as archive:
+            archive.writestr(inner, pickle.dumps(b"0" * 10**6))
+        with pytest.raises(DataError, match=r"zip file, but not one that torch.save wrote"):
+            import_files([path], ImportOptions())
     path.unlink()
     path.mkdir()
     with pytest.raises(DataError, match=r"cannot read .*x\.pth"):

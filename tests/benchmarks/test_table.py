@@ -306,6 +306,10 @@ def test_written_file_is_readable_by_others(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
+def test_repr_names_rows_and_metrics(path: Path) -> None:
+    assert repr(read_table(path)).startswith("TableBenchmark('small', rows=50, metrics=['valid@12', 'valid@200'")
+
+
 def test_info_survives_json() -> None:
     info = replace(INFO, notes=("a", "b"))
     assert TableInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
