@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ __all__ = [
 
 BACKENDS = ("loky",)
 META_KEY = b"nasplug"
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "torch")
 
 Trace = NDArray[np.void]
@@ -103,12 +105,29 @@ def search(strategy: Strategy, benchmark: Benchmark, signal: Signal, *, budget: 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Hold BLAS and OpenMP to one thread, so that arithmetic does not depend on how many runs go on beside it."""
-    import sklearn.linear_model  # noqa: F401 - loads the libraries that the limit must reach
-    from threadpoolctl import threadpool_limits
+    """Hold BLAS and OpenMP to one thread, so that arithmetic does not depend on how many runs go on beside it.
 
-    with threadpool_limits(1):
-        yield
+    Loaded libraries are told; those that a strategy loads later read the environment.
+    """
+    outside = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        with _thread_pools(len(sys.modules)).limit(limits=1):
+            yield
+    finally:
+        for name, value in outside.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> Any:
+    """Return the loaded BLAS and OpenMP libraries; looked for again, 4 ms, whenever modules were imported."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _trace_type(n_sites: int) -> np.dtype[np.void]:
@@ -166,9 +185,9 @@ def _configured(opener: Opener, name: str, checksum: str, strategy: str) -> Stra
 def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
     """Make one run; an error of the strategy is a result, not an error."""
     try:
-        benchmark = _opened(opener, run.benchmark, run.checksum)
-        strategy = _configured(opener, run.benchmark, run.checksum, run.strategy)
         with one_thread():
+            benchmark = _opened(opener, run.benchmark, run.checksum)
+            strategy = _configured(opener, run.benchmark, run.checksum, run.strategy)
             steps = list(search(strategy, benchmark, run.signal, budget=run.budget, seed=run.seed))
     except Exception as error:
         # Reported with the run's name and the whole traceback; the other runs go on.

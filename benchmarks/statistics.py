@@ -89,9 +89,10 @@ def best_of_random(search: Floats, report: Floats, budgets: Sequence[int]) -> Fl
     i = np.arange(n - 1)
     expected = []
     for q in budgets:
-        # P(i + 1) / P(i) = (n - q - i) / (n - 1 - i), from P(0) = q / n.
+        # P(i + 1) / P(i) = (n - q - i) / (n - 1 - i), from P(0) = q / n. Summed without BLAS, whose order of additions
+        # depends on its threads.
         chance = q / n * np.concatenate([[1.0], np.cumprod(np.maximum(n - q - i, 0) / (n - 1 - i))])
-        expected.append(float(chance @ ordered))
+        expected.append(float((chance * ordered).sum()))
     return np.array(expected)
 
 

@@ -29,3 +29,39 @@ def reference_data() -> Path:
 def _own_data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests never see, and never write, the tables of the person who runs them."""
     monkeypatch.setenv("NASPLUG_DATA", str(tmp_path_factory.getbasetemp() / "nasplug-data"))
+
+
+@pytest.fixture(scope="session")
+def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole table over NAS-Bench-201 that costs nothing: two noisy validation seeds, a test label, training seconds.
+
+    Working operations add to accuracy, so that searching pays; commands and workers open it by its path.
+    """
+    return _table_file(tmp_path_factory.mktemp("tables") / "small.arrow", every=1)
+
+
+@pytest.fixture(scope="session")
+def partial_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same labels for one architecture in five, for what happens when a label is missing."""
+    return _table_file(tmp_path_factory.mktemp("tables") / "partial.arrow", every=5)
+
+
+def _table_file(path: Path, every: int) -> Path:
+    import numpy as np
+
+    from nasplug.benchmarks.base import Signal
+    from nasplug.benchmarks.table import Table, TableInfo, write_table
+    from nasplug.spaces.nasbench201 import NASBench201
+
+    space = NASBench201()
+    cells = space.all()
+    rng = np.random.default_rng(7)
+    true = 0.5 + np.array([0.0, 0.03, 0.04, 0.06, 0.02])[cells].sum(axis=1) + rng.normal(0, 0.01, len(cells))
+    noisy = true[:, None] + rng.normal(0, 0.02, (len(cells), 2))
+    columns = {"valid@12": noisy, "test@200": true + 0.01, "train_s@12": 10.0 + cells.sum(axis=1)}
+    info = TableInfo(
+        space.name, Signal("valid", 12, "one"), Signal("test", 200), "made for tests", "MIT", ("Made up.",)
+    )
+    kept = {name: values[::every] for name, values in columns.items()}
+    write_table(Table(info, space, cells[::every], kept).to_arrow(), path)
+    return path

@@ -16,6 +16,8 @@ from nasplug.plugins.cli import comparing, data, listing, searching
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="nasplug",
     help="Architecture-search strategies, compared on NAS-Bench tables.",
@@ -59,13 +61,15 @@ def run(arguments: Sequence[str]) -> int:
     except NasplugError as error:
         return _complain(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
+        code = INTERRUPTED
     except Exception as error:
         # Typer's own usage errors, whose class has moved between its versions.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
         return _complain(message()) if message() else 2  # without a command the help has been printed
+    if code == INTERRUPTED:
+        return _complain("interrupted; 'compare' resumes where it was", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 
