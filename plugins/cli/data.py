@@ -92,6 +92,7 @@ def list_(as_json: Json = False) -> None:
     """List built-in benchmarks and the tables of the data folder."""
     from rich.console import Console
     from rich.markup import escape
+    from rich.table import Column
     from rich.table import Table as RichTable
 
     from nasplug.benchmarks.catalog import benchmark_names, user_tables
@@ -110,7 +111,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    view = RichTable("name", "kind", "space", "rows", "metrics")
+    view = RichTable(Column("name", no_wrap=True), "kind", "space", "rows", "metrics")
     for row in rows:
         metrics = row.get("error") or ", ".join(row.get("metrics", ()))
         view.add_row(row["name"], row["kind"], row.get("space", ""), str(row.get("rows", "")), escape(metrics))

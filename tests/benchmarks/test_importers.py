@@ -262,7 +262,7 @@ def test_damaged_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gz(csv(tmp_path, GOOD))
     for damage, data in (
         ("cut", packed.read_bytes()[:-20]),
-        ("flip", packed.read_bytes()[:20] + b"\xff" * 60),
+        ("flip", packed.read_bytes()[:10] + b"\x07" * 60),
         ("no", b"text"),
     ):
         path = tmp_path / f"{damage}.csv.gz"
