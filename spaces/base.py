@@ -37,7 +37,7 @@ class Space:
         parameters: the sites, in genotype order.
     """
 
-    encodings: ClassVar[tuple[str, ...]] = ("onehot", "pairwise")
+    encodings: ClassVar[tuple[str, ...]] = ("onehot", "pairwise", "counts")
     """Kinds that :meth:`encode` knows."""
 
     def __init__(self, name: str, parameters: Sequence[Parameter]):
@@ -239,6 +239,9 @@ class Space:
         Kinds:
             onehot: one indicator a code of a category; one coordinate in [0, 1] an ordered number.
             pairwise: one-hot, then the products of indicators of every two different sites.
+            counts: for the sites that offer the same choices, how often each choice is taken: what a network is made
+                of, wherever it stands. No columns where no two sites offer the same.
+            depth (cells only): how many paths have 0, 1, 2, ... working operations.
 
         Raises: UnknownNameError for a kind the space does not have.
         """
@@ -266,6 +269,18 @@ class Space:
         site_of = np.repeat(np.arange(self.n_sites), self._widths)
         left, right = np.nonzero(site_of[:, None] < site_of[None, :])
         return np.concatenate([single, single[:, left] * single[:, right]], axis=1)
+
+    def _encode_counts(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        alike: dict[Any, list[int]] = {}
+        for site, p in enumerate(self.parameters):
+            if not p.ordered:
+                alike.setdefault(tuple(p.decode(np.arange(p.size))), []).append(site)
+        columns = [
+            (genotypes[:, sites, None] == np.arange(len(choices))).sum(axis=1)
+            for choices, sites in alike.items()
+            if len(sites) > 1
+        ]
+        return np.concatenate([np.empty((len(genotypes), 0)), *columns], axis=1).astype(np.float32)
 
     # -- words -------------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class DARTS(Space):
             rather than by frequency). Equal for all numberings of a cell; not injective.
     """
 
-    encodings = ("onehot", "pairwise", "adjacency", "path")
+    encodings = ("onehot", "pairwise", "counts", "adjacency", "path")
 
     def __init__(self) -> None:
         sites = []

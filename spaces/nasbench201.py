@@ -25,11 +25,8 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 _PATTERN = re.compile(r"\|\+".join("".join(rf"\|(\w+)~{source}" for source in range(n)) for n in (1, 2, 3)) + r"\|")
 _SYMBOLS = "..bca"  # nor_conv_1x1, nor_conv_3x3 and avg_pool_3x3, in the alphabetical order of their names
 _PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
-_WORDS = [
-    sum(letter * 4**place for place, letter in enumerate(reversed(word)))
-    for length in range(4)
-    for word in product((1, 2, 3), repeat=length)
-]
+_WORDS = [word for length in range(4) for word in product((1, 2, 3), repeat=length)]
+_WORD_NUMBERS = [sum(letter * 4**place for place, letter in enumerate(reversed(word))) for word in _WORDS]
 
 
 class NASBench201(Space):
@@ -44,9 +41,10 @@ class NASBench201(Space):
         path: how many of the four input-to-output paths read as each word over the three working operations, 40 words
             of length 0 to 3; a path with ``none`` counts nowhere and ``skip_connect`` is the empty letter (White et
             al., BANANAS, AAAI 2021; differs: counts, and skips vanish, so cells of one function have one encoding).
+        depth: the same four paths by the length of their word, 4 counts.
     """
 
-    encodings = ("onehot", "pairwise", "adjacency", "path")
+    encodings = ("onehot", "pairwise", "counts", "adjacency", "path", "depth")
 
     def __init__(self) -> None:
         super().__init__("nasbench201", [Categorical(f"edge_{a}_{b}", OPERATIONS) for a, b in EDGES])
@@ -93,7 +91,11 @@ class NASBench201(Space):
                 word = np.where(letter[:, edge] > 0, 4 * word + letter[:, edge], word)
             alive = ~broken[:, path].any(axis=1)
             np.add.at(counts, (rows[alive], word[alive]), 1.0)
-        return counts[:, _WORDS]
+        return counts[:, _WORD_NUMBERS]
+
+    def _encode_depth(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        lengths = np.array([len(word) for word in _WORDS])
+        return self._encode_path(genotypes) @ (lengths[:, None] == np.arange(4)).astype(np.float32)
 
 
 def _written_out(cell: list[int]) -> str:

@@ -59,12 +59,13 @@ class NASBenchGraph(EnumeratedSpace):
         adjacency: 9 indicators of what nodes 2, 3 and 4 read, 36 of the operations.
         path: for each word of at most 3 operations, ``skip`` being the empty letter, how many nodes are reached from
             the input along it; 585 words. Not injective: a fourth letter is not told apart.
+        depth: how many nodes have 0, 1, ..., 4 working operations between them and the input, their own included.
 
     Source: the tables' own package, nas-bench-graph 1.4.0. Differs: the rules are tables over whole batches, and give
     an answer for every combination.
     """
 
-    encodings = ("onehot", "pairwise", "adjacency", "path")
+    encodings = ("onehot", "pairwise", "counts", "adjacency", "path", "depth")
 
     operations: ClassVar[tuple[str, ...]] = OPERATIONS
     """Operation names in code order; ``fc`` and ``skip`` are always among them."""
@@ -160,6 +161,14 @@ class NASBenchGraph(EnumeratedSpace):
             np.add.at(counts, (rows[short], words[short, node + 1]), 1.0)
         spelled = [word for k in range(_LONGEST_WORD + 1) for word in product(range(1, base), repeat=k)]
         return counts[:, [sum(c * base**place for place, c in enumerate(reversed(word))) for word in spelled]]
+
+    def _encode_depth(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        works = genotypes[:, 1:] != self.operations.index("skip")
+        parents = _PARENTS[genotypes[:, 0]]
+        depth = np.zeros((len(genotypes), _NODES + 1), dtype=np.int64)
+        for node in range(_NODES):
+            depth[:, node + 1] = np.take_along_axis(depth, parents[:, [node]], 1)[:, 0] + works[:, node]
+        return (depth[:, 1:, None] == np.arange(_NODES + 1)).sum(axis=1).astype(np.float32)
 
 
 class NASBenchGraphProteins(NASBenchGraph):

@@ -37,7 +37,7 @@ class NASBenchMacro(Space):
             9 + 21 + 21 features, equal exactly for chains of one class.
     """
 
-    encodings = ("onehot", "pairwise", "path")
+    encodings = ("onehot", "pairwise", "counts", "path")
 
     def __init__(self) -> None:
         super().__init__("nasbench-macro", [Categorical(f"layer_{i}", OPERATIONS) for i in range(1, sum(STAGES) + 1)])
