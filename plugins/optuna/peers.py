@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -131,14 +131,14 @@ class _Mirror:
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:
-    made = {
+    made: dict[str, Callable[..., BaseSampler]] = {
         "tpe": optuna.samplers.TPESampler,
         "gp": optuna.samplers.GPSampler,
         "nsga2": optuna.samplers.NSGAIISampler,
         "random": optuna.samplers.RandomSampler,
-    }[name]
+    }
     try:
-        return made(seed=seed)
+        return made[name](seed=seed)
     except ImportError as error:
         raise MissingDependencyError(f"optuna:{name} needs a package that is missing: {error}") from error
 

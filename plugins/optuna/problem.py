@@ -25,7 +25,7 @@ __all__ = ["TableProblem"]
 _HIGHER_IS_BETTER = ("valid", "test", "accuracy")
 
 
-class TableProblem(BaseProblem):  # type: ignore[misc]
+class TableProblem(BaseProblem):
     """Look up architectures of a table: ``study.optimize(TableProblem("nasbench201-cifar10"), n_trials=100)``.
 
     Accuracies are fractions and maximised; every other metric (``latency_ms``, ``train_s``, ``params``) is minimised.

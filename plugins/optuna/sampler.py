@@ -199,7 +199,7 @@ class NasSampler(BaseSampler):
             if not unseen:
                 return params
             storage.publish(study, trial, storage.PROPOSAL, params)
-            if self._stands(study, log, space, trial.number, params):
+            if self._stands(study, log, space, trial.number, genotype):
                 if len(history) + 1 >= space.space.size and not log.open_ended(space):
                     taken = np.append(history.keys, space.space.keys(genotype[None]))
                     if len(np.unique(taken)) >= space.space.size:
@@ -242,14 +242,14 @@ class NasSampler(BaseSampler):
         unseen = ~np.isin(space.keys(candidates), history.keys)
         return candidates[np.argmax(unseen)], bool(unseen.any())
 
-    def _stands(self, study: Study, log: TrialLog, space: StudySpace, number: int, params: Mapping[str, Any]) -> bool:
+    def _stands(self, study: Study, log: TrialLog, space: StudySpace, number: int, genotype: NDArray[np.int64]) -> bool:
         """Return whether the published proposal is this trial's alone."""
         finished: list[int] = []
         for pause_s in _PAUSES_S:
             if pause_s:
                 time.sleep(pause_s)
             finished += log.read(storage.trials(study))
-            holders = log.holders(space, number, params, finished)
+            holders = log.holders(space, number, genotype, finished)
             if not holders:
                 return True
             if min(holders) < number:
@@ -327,17 +327,16 @@ def _given_space(
         if space is not None:
             raise InputError("a strategy object has a space already; leave space= out or pass the strategy's name")
         space = strategy.space
-    if isinstance(space, str):
-        space = configure("space", space)
-    if isinstance(space, Space):
-        return StudySpace.over(space, compact=compact)
+    named = configure("space", space) if isinstance(space, str) else space
+    if isinstance(named, Space):
+        return StudySpace.over(named, compact=compact)
     if compact:
         raise InputError("compact=True needs space=, a nasplug space or its registered name")
-    if space is None:
+    if named is None:
         return None
-    found = StudySpace.of(space)
+    found = StudySpace.of(named)
     if found is None:
-        raise InputError(f"space= has no parameter with more than one value: {dict(space)}")
+        raise InputError(f"space= has no parameter with more than one value: {dict(named)}")
     return found
 
 

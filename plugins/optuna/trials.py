@@ -52,8 +52,8 @@ class TrialLog:
         self._columns: _Columns | None = None
         self._seen: set[_Combination] = set()
         self._unseen: list[int] = []  # positions finished and not yet in _seen
-        self.common: dict[str, BaseDistribution] | None = None
-        """Distributions that all completed trials share; None while nothing has completed."""
+        self._common: dict[str, BaseDistribution] | None = None
+        self._unshared: list[int] = []  # positions finished and not yet in _common
 
     def read(self, trials: Sequence[FrozenTrial]) -> list[int]:
         """Take the study's current trials, in order; returns the positions that finished since the last call."""
@@ -68,20 +68,26 @@ class TrialLog:
             self._open = [p for p in look if p not in done]
             self._backlog += finished
             self._unseen += finished
-            for position in finished:
-                self._share(trials[position])
+            self._unshared += finished
         else:
             self._open = look
         self._trials = trials
         return finished
 
-    def _share(self, trial: FrozenTrial) -> None:
-        if trial.state != TrialState.COMPLETE:
-            return
-        if self.common is None:
-            self.common = dict(trial.distributions)
-        elif any(trial.distributions.get(name) != one for name, one in self.common.items()):
-            self.common = {name: one for name, one in self.common.items() if trial.distributions.get(name) == one}
+    @property
+    def common(self) -> dict[str, BaseDistribution] | None:
+        """Distributions that all completed trials share; None while nothing has completed."""
+        for position in self._unshared:
+            trial = self._trials[position]
+            if trial.state != TrialState.COMPLETE:
+                continue
+            theirs = trial.distributions
+            if self._common is None:
+                self._common = dict(theirs)
+            elif any(theirs.get(name) != one for name, one in self._common.items()):
+                self._common = {name: one for name, one in self._common.items() if theirs.get(name) == one}
+        self._unshared = []
+        return self._common
 
     def own(self, number: int) -> FrozenTrial | None:
         """Return the stored record of a trial that has not finished."""
@@ -114,9 +120,10 @@ class TrialLog:
             columns.violation[:n][rows],
         )
 
-    def holders(self, space: StudySpace, own: int, params: Mapping[str, Any], finished: Sequence[int]) -> list[int]:
-        """Return the numbers of other trials that hold an architecture: unfinished, or among ``finished`` (as -1)."""
-        (wanted,), _ = space.encode([params])
+    def holders(self, space: StudySpace, own: int, wanted: NDArray[np.int64], finished: Sequence[int]) -> list[int]:
+        """Return the numbers of other trials that hold a genotype ``(s,)``: unfinished, or of ``finished`` (as -1)."""
+        if not finished and len(self._open) == 1:
+            return []  # nobody else is running
         columns = self._up_to_date(space)
         gone = [p for p in finished if columns.fits[p] and (columns.codes[p] == wanted).all()]
         positions, codes = self._pending(space, own)
@@ -125,7 +132,7 @@ class TrialLog:
         for position in self._open:
             claim = storage.published(self._trials[position], storage.PROPOSAL)
             if isinstance(claim, str) and self._trials[position].number != own:
-                mark = mark or storage.digest(params)
+                mark = mark or storage.digest(space.decode(wanted))
                 same += [position] if claim == mark else []
         return [-1] * len(gone) + [self._trials[p].number for p in same]
 
@@ -140,7 +147,7 @@ class TrialLog:
     def mismatched(self, space: StudySpace) -> bool:
         """Return whether trials have completed but none of them has the parameters of the space."""
         columns = self._up_to_date(space)
-        return self.common is not None and not columns.fits[: len(self._trials)].any()
+        return not columns.fits[: len(self._trials)].any() and self.common is not None
 
     def _up_to_date(self, space: StudySpace) -> _Columns:
         n = len(self._trials)
@@ -243,5 +250,5 @@ def _violation(trial: FrozenTrial) -> float:
         return math.nan
     # Optuna 5 names constraints; before, a trial has only the tuple of a constraints_func.
     named: Mapping[str, float] | None = getattr(trial, "constraints", None)
-    values = attributes["constraints"] if named is None else named.values()
+    values = attributes.get("constraints", ()) if named is None else named.values()
     return float(sum(max(0.0, value) for value in values))

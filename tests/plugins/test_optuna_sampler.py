@@ -438,6 +438,19 @@ def test_constraints_func_is_stored_and_learned() -> None:
     assert study.best_trial.params["width"] <= 3
 
 
+def test_before_optuna_5_trials_have_only_the_tuple(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = NasSampler(Recorder, space=SMALL, seed=0, constraints_func=lambda trial: (1.0, 2.0, -4.0))
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(small, n_trials=2)
+    for kind in optuna.trial.FrozenTrial.__mro__:
+        if "constraints" in vars(kind):
+            monkeypatch.delattr(kind, "constraints")
+    fresh = optuna.create_study(sampler=NasSampler(Recorder, space=SMALL, seed=0))
+    fresh.add_trials(study.trials)
+    fresh.ask(distributions(SMALL))
+    assert SEEN[-1].violation.tolist() == [3.0, 3.0]
+
+
 def test_a_constraints_func_that_fails_is_an_error_and_leaves_it_unknown() -> None:
     sampler = NasSampler(Recorder, space=SMALL, seed=0, constraints_func=lambda trial: (float("nan"),))
     study = optuna.create_study(sampler=sampler)
