@@ -108,6 +108,10 @@ class Space:
         rows.flags.writeable = keys.flags.writeable = False
         return rows, keys
 
+    def index(self, genotypes: Genotypes) -> NDArray[np.intp]:
+        """Return the row of each valid genotype in :meth:`all`, ``(n,)``; enumerable spaces only."""
+        return np.searchsorted(self._listed[1], self.keys(genotypes))
+
     # -- membership --------------------------------------------------------------------------------------------------
 
     def in_range(self, genotypes: Genotypes) -> NDArray[np.bool_]:

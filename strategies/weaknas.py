@@ -20,13 +20,11 @@ from nasplug.spaces import Genotypes
 from nasplug.strategies.base import Strategy
 from nasplug.strategies.history import History, Status
 from nasplug.strategies.pareto import fronts
-from nasplug.strategies.predictors import PREDICTORS, Predictor
+from nasplug.strategies.predictors import PREDICTORS, WHOLE_SPACE, Predictor
 from nasplug.strategies.targets import TARGETS, Target
 
 __all__ = ["WeakNAS", "WeakNASPaper"]
 
-WHOLE_SPACE = 50_000
-"""Spaces up to this size are predicted whole; larger ones on a drawn set of candidates."""
 SHORTLIST = 1000
 """Candidates with the highest predictions among which expected improvement chooses."""
 

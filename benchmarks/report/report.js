@@ -48,6 +48,16 @@
     return corners;
   };
 
+  // plotly abbreviates the labels between decades ("5" for 0.5): written out, and only where there is room.
+  const logTicks = (low, high) => {
+    const tickvals = [];
+    for (let decade = Math.floor(Math.log10(low)); decade <= Math.log10(high); decade += 1) {
+      for (const step of high / low > 100 ? [1] : [1, 2, 5]) tickvals.push(step * 10 ** decade);
+    }
+    const inside = tickvals.filter((v) => v >= low && v <= high);
+    return { tickmode: "array", tickvals: inside, ticktext: inside.map((v) => Number(v.toPrecision(1)).toLocaleString("en")) };
+  };
+
   const draw = (chart) => {
     const scale = chart.has_regret ? chosen("scale") : "accuracy";
     const wanted = chosen("axis") ?? "queries";
@@ -72,15 +82,17 @@
     });
     const look = { gridcolor: css("--grid"), linecolor: css("--line"), tickcolor: css("--line"), zeroline: false };
     const layout = chart.figure.layout;
+    const times = Object.values(view)[0].x;
     const atFloor = scale === "log" && chart.touches;
     Plotly.react(chart.id, traces, {
       ...layout,
       font: { ...layout.font, color: css("--soft"), family: getComputedStyle(document.body).fontFamily },
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--ink"), size: 11 } },
-      xaxis: { ...layout.xaxis, ...look, type: axis === "seconds" ? "log" : "linear", title: { ...layout.xaxis.title, text: chart.axis_titles[axis] } },
+      xaxis: { ...layout.xaxis, ...look, ...(axis === "seconds" ? { type: "log", ...logTicks(times[0], times.at(-1)) } : { type: "linear" }), title: { ...layout.xaxis.title, text: chart.axis_titles[axis] } },
       yaxis: { ...layout.yaxis, ...look, type: scale === "log" ? "log" : "linear",
         title: { ...layout.yaxis.title, text: chart.axis_titles[quantity] },
-        ...(scale === "log" ? { dtick: 1, range: [Math.log10(floor * 0.75), Math.log10(chart.ceiling * 1.25)] } : {}) },
+        ...(scale === "log" ? { range: [Math.log10(floor * 0.75), Math.log10(chart.ceiling * 1.25)],
+          ...logTicks(chart.touches ? floor * 2 : floor * 0.75, chart.ceiling * 1.25) } : {}) },
       shapes: atFloor ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: floor, y1: floor,
         line: { color: css("--soft"), width: 1, dash: "dot" } }] : [],
       annotations: atFloor ? [{ xref: "paper", x: 0, xanchor: "right", xshift: -3, y: Math.log10(floor), yanchor: "middle",

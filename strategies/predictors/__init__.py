@@ -1,6 +1,6 @@
 """Weak predictors: cheap regressors from architectures to targets, fitted on what has been evaluated."""
 
-from nasplug.strategies.predictors.base import Model, Predictor
+from nasplug.strategies.predictors.base import WHOLE_SPACE, Model, Predictor
 from nasplug.strategies.predictors.gaussian_process import GaussianProcess
 from nasplug.strategies.predictors.learners import GradientBoosting, MultilayerPerceptron, RandomForest, Ridge
 
@@ -15,6 +15,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
 
 __all__ = [
     "PREDICTORS",
+    "WHOLE_SPACE",
     "GaussianProcess",
     "GradientBoosting",
     "Model",

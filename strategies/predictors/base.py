@@ -11,7 +11,10 @@ from scipy.special import ndtr
 
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["Model", "Predictor", "expected_improvement"]
+__all__ = ["WHOLE_SPACE", "Model", "Predictor", "expected_improvement"]
+
+WHOLE_SPACE = 50_000
+"""Spaces up to this size are predicted whole; larger ones on a drawn set of candidates."""
 
 
 class Model(ABC):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from nasplug.spaces import Genotypes, Space, encoded_space
-from nasplug.strategies.predictors.base import Model, Predictor, expected_improvement
+from nasplug.strategies.predictors.base import WHOLE_SPACE, Model, Predictor, expected_improvement
 
 __all__ = ["GaussianProcess"]
 
@@ -28,7 +28,8 @@ NOISES = (0.03, 0.1, 0.3)
 LARGEST_FIT = 512
 """Training rows at most, the best and the latest: time and memory stay flat in long studies."""
 
-Features = list[NDArray[np.float32]]
+Points = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Rows as the kernel sees them: per encoding, scaled features ``(n, d)`` and their squared lengths ``(n,)``."""
 
 
 class GaussianProcess(Predictor):
@@ -49,8 +50,8 @@ class GaussianProcess(Predictor):
             if kind in space.encodings:
                 features = space.encode(reference, kind)
                 mean_square_distance = 2 * float(features.var(axis=0, dtype=np.float64).sum())
-                if mean_square_distance > 0:  # else nothing differs, and nothing is told
-                    self._scale[kind] = np.float32((decay / mean_square_distance) ** 0.5)
+                if mean_square_distance > 0 or kind == "onehot":  # where nothing differs, nothing is told
+                    self._scale[kind] = np.float32((decay / (mean_square_distance or 1.0)) ** 0.5)
 
     def fit(self, genotypes: Genotypes, targets: NDArray[np.float64], rng: np.random.Generator) -> Model:
         """Return the posterior; ``rng`` is not used."""
@@ -60,27 +61,31 @@ class GaussianProcess(Predictor):
             genotypes, targets = genotypes[kept], targets[kept]
         return _Posterior(self, genotypes, targets)
 
-    def features(self, genotypes: Genotypes) -> Features:
-        """Return one scaled matrix ``(n, d)`` an encoding: its kernel term is exp(-squared distance)."""
-        return [self.space.encode(genotypes, kind) * scale for kind, scale in self._scale.items()]
+    def points(self, genotypes: Genotypes) -> Points:
+        """Return rows scaled such that an encoding's kernel term is exp(-squared distance)."""
+        if self.space.size <= WHOLE_SPACE:
+            return _subset(self._everything, self.space.index(genotypes))
+        return [_point(self.space.encode(genotypes, kind) * scale) for kind, scale in self._scale.items()]
+
+    @cached_property
+    def _everything(self) -> Points:
+        return [_point(encoded_space(self.space, kind) * scale) for kind, scale in self._scale.items()]
 
     @cached_property
     def whole(self) -> _Columns:
-        """Kernel columns against every architecture of an enumerable space."""
-        return _Columns([encoded_space(self.space, kind) * scale for kind, scale in self._scale.items()])
+        """Kernel columns against every architecture of a space small enough to predict whole."""
+        return _Columns(self._everything, self.space.size)
 
 
 class _Columns:
     """Kernel values between training rows and a whole space, a row a slot; computed once while a row is in use."""
 
-    def __init__(self, everything: Features):
+    def __init__(self, everything: Points, size: int):
         self._everything = everything
-        self._buffer = np.empty((64, len(everything[0]) if everything else 0), dtype=np.float32)
+        self._buffer = np.empty((64, size), dtype=np.float32)
         self._slot_of: dict[int, int] = {}
 
-    def weighted_sum(
-        self, keys: NDArray[np.int64], rows: Features, weights: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
+    def weighted_sum(self, keys: NDArray[np.int64], rows: Points, weights: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return ``sum_i weights[i] kernel(row i, everything)``."""
         wanted = keys.tolist()
         missing = [i for i, key in enumerate(wanted) if key not in self._slot_of]
@@ -91,7 +96,7 @@ class _Columns:
         by_slot[slots] = weights
         return by_slot @ self._buffer[: len(by_slot)]
 
-    def _store(self, wanted: list[int], missing: list[int], rows: Features) -> None:
+    def _store(self, wanted: list[int], missing: list[int], rows: Points) -> None:
         if len(self._slot_of) + len(missing) > LARGEST_FIT:
             still = set(wanted)
             self._slot_of = {key: slot for key, slot in self._slot_of.items() if key in still}
@@ -102,7 +107,7 @@ class _Columns:
             grown[: len(self._buffer)] = self._buffer
             self._buffer = grown
         for slot, i in zip(free, missing, strict=False):
-            self._buffer[slot] = _kernel([f[i : i + 1] for f in rows], self._everything)[0]
+            self._buffer[slot] = _kernel(_subset(rows, [i]), self._everything)[0]
             self._slot_of[wanted[i]] = slot
 
 
@@ -110,7 +115,7 @@ class _Posterior(Model):
     def __init__(self, process: GaussianProcess, genotypes: Genotypes, targets: NDArray[np.float64]):
         self._process = process
         self._keys = process.space.keys(genotypes)
-        self._rows = process.features(genotypes)
+        self._rows = process.points(genotypes)
         within = _kernel(self._rows, self._rows).astype(np.float64)
         fits = [_factorise(within, targets, noise) for noise in NOISES]
         _, self._noise, self._factor, self._whitened = max(fits, key=lambda fit: fit[0])
@@ -118,9 +123,9 @@ class _Posterior(Model):
 
     def mean(self, candidates: Genotypes) -> NDArray[np.float64]:
         process = self._process
-        if process.space.enumerable and candidates is process.space.all():
+        if process.space.size <= WHOLE_SPACE and candidates is process.space.all():
             return process.whole.weighted_sum(self._keys, self._rows, self._weights).astype(np.float64)
-        across = _kernel(self._rows, process.features(candidates))
+        across = _kernel(self._rows, process.points(candidates))
         return (self._weights.astype(np.float32) @ across).astype(np.float64)
 
     def best_first(self, candidates: Genotypes, incumbent: float) -> Iterator[int]:
@@ -129,39 +134,44 @@ class _Posterior(Model):
         Later rows of one batch so keep away from earlier ones (kriging believer: Ginsbourger, Le Riche and Carraro,
         2010; differs: the incumbent stays, only uncertainty shrinks).
         """
-        features = self._process.features(candidates)
-        across = _kernel(self._rows, features).astype(np.float64)
+        points = self._process.points(candidates)
+        across = _kernel(self._rows, points).astype(np.float64)
         mean = self._weights @ across
         explained = solve_triangular(self._factor, across, lower=True, check_finite=False)
         variance = 1.0 - np.einsum("nk,nk->k", explained, explained)
-        believed: list[NDArray[np.float64]] = []
         left = np.ones(len(candidates), dtype=bool)
+        believed, count = np.empty((len(candidates), len(candidates))), 0  # a row a pick; pages are touched as needed
         while left.any():
             score = expected_improvement(mean, np.sqrt(np.maximum(variance, 1e-10)), incumbent)
             row = int(np.argmax(np.where(left, score, -np.inf)))
             yield row
             left[row] = False
-            shared = _kernel([f[row : row + 1] for f in features], features)[0] - explained[:, row] @ explained
-            for one in believed:
-                shared = shared - one[row] * one
-            believed.append(shared / np.sqrt(max(variance[row], 0.0) + self._noise))
-            variance = variance - believed[-1] ** 2
+            shared = _kernel(_subset(points, [row]), points)[0] - explained[:, row] @ explained
+            shared = shared - believed[:count, row] @ believed[:count]
+            believed[count] = shared / np.sqrt(max(variance[row], 0.0) + self._noise)
+            variance = variance - believed[count] ** 2
+            count += 1
 
 
-def _kernel(left: Features, right: Features) -> NDArray[np.float32]:
-    """Return the kernel ``(n, k)`` between two lists of feature matrices; 1 for equal rows, 0 terms give 1."""
-    if not left:
-        return np.ones((0, 0), dtype=np.float32)
-    total = np.zeros((len(left[0]), len(right[0])), dtype=np.float32)
-    for a, b in zip(left, right, strict=True):
+def _point(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return features, np.einsum("nd,nd->n", features, features)
+
+
+def _subset(points: Points, rows: list[int] | NDArray[np.intp]) -> Points:
+    return [(features[rows], lengths[rows]) for features, lengths in points]
+
+
+def _kernel(left: Points, right: Points) -> NDArray[np.float32]:
+    """Return the kernel ``(n, k)`` between two sets of rows; 1 between equal ones."""
+    terms = []
+    for (a, a_lengths), (b, b_lengths) in zip(left, right, strict=True):
         exponent = a @ b.T
         exponent *= 2
-        exponent -= np.einsum("nd,nd->n", a, a)[:, None]
-        exponent -= np.einsum("kd,kd->k", b, b)
-        np.minimum(exponent, 0, out=exponent)
-        total += np.exp(exponent, out=exponent)
-    total /= np.float32(len(left))
-    return total
+        exponent -= a_lengths[:, None]
+        exponent -= b_lengths
+        terms.append(np.exp(np.minimum(exponent, 0, out=exponent), out=exponent))
+    mean: NDArray[np.float32] = sum(terms[1:], start=terms[0]) / np.float32(len(terms))
+    return mean
 
 
 def _factorise(
