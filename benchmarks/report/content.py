@@ -299,7 +299,7 @@ def _times(study: Study, order: Sequence[str]) -> list[dict[str, Any]]:
     medians = {s: float(np.median(grouped[s])) for s in order if len(grouped[s])}
     positive = [m for m in medians.values() if m > 0] or [1.0]
     low = min(positive) / 2
-    made = []
+    made: list[dict[str, Any]] = []
     for s in order:
         if s not in medians:
             made.append({"width": None, "cells": [_number(None)] * 4})

@@ -55,7 +55,7 @@
       for (const step of high / low > 100 ? [1] : [1, 2, 5]) tickvals.push(step * 10 ** decade);
     }
     const inside = tickvals.filter((v) => v >= low && v <= high);
-    return { tickmode: "array", tickvals: inside, ticktext: inside.map((v) => Number(v.toPrecision(1)).toLocaleString("en")) };
+    return { tickmode: "array", tickvals: inside, ticktext: inside.map((v) => String(Number(v.toPrecision(1)))) };
   };
 
   const draw = (chart) => {
@@ -111,8 +111,6 @@
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  // Print on paper is white whatever the theme, and shows what is folded away.
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
   drawAll();
   document.documentElement.dataset.ready = "true";
 })();

@@ -3,8 +3,12 @@
 import html
 import itertools
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -433,7 +437,7 @@ def test_unwritable_folder_is_one_clear_error(broken: Path) -> None:
 
 @pytest.mark.parametrize("package", ["jinja2", "plotly.offline"])
 def test_missing_extra_names_its_remedy(broken: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'nasplug\[report\]'"):
         write_report(broken)
 
@@ -537,5 +541,45 @@ def test_dark_theme_reaches_the_curves(browser: Any, run: Script) -> None:
     light = run(colour)
     wanted = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    deadline = time.monotonic() + 10  # the page is told some frames later
+    while run(colour) == light and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert run(colour) != light
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# --- its photograph --------------------------------------------------------------------------------------------------
+
+CAMERA = Path(__file__).parents[2] / "benchmarks" / "reproduce" / "report_screenshot.py"
+
+
+def photograph(*arguments: Path | str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({} if path is None else {"PATH": path})
+    command = [sys.executable, str(CAMERA), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_photograph_without_a_browser_says_so(study_folder: Path, tmp_path: Path) -> None:
+    done = photograph(study_folder / "report.html", tmp_path / "report.png", path=str(tmp_path))
+    assert done.returncode == 2
+    assert "no browser on the PATH" in done.stderr
+
+
+def test_photograph_of_a_failing_browser_shows_its_words(page: str, study_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\necho no display >&2\nexit 7\n")
+    broken.chmod(0o755)
+    done = photograph(study_folder / "report.html", tmp_path / "report.png", path=str(tmp_path))
+    assert done.returncode == 2
+    assert "exit code 7" in done.stderr
+    assert "no display" in done.stderr
+    absent = photograph(tmp_path / "report.html", tmp_path / "report.png", path=str(tmp_path))
+    assert absent.returncode == 2
+    assert "nasplug report" in absent.stderr
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium on the PATH: apt-get install chromium")
+def test_photograph_is_a_picture(page: str, study_folder: Path, tmp_path: Path) -> None:
+    done = photograph(study_folder / "report.html", tmp_path / "docs" / "report.png", "--height", "600")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "docs" / "report.png").read_bytes().startswith(b"\x89PNG")
