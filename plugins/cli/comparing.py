@@ -6,9 +6,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -181,29 +182,36 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         f"{name}: search sees {first['search_signal']}, report {first['report_signal']}, "
         f"{first['budget']} queries, {first['seeds']} seeds"
     )
-    table = Table(title=escape(title), title_justify="left")
-    table.add_column("strategy", no_wrap=True)
-    for column in ("value", "over random %", "95 % interval", "over random search %", "queries to optimum", "ms"):
-        table.add_column(column, justify="right")
-    best = max((row["value_mean"] for row in rows if row["value_mean"] is not None), default=None)
-    for row in sorted(rows, key=lambda row: -(row["value_mean"] or 0)):
-        queries = _number(row["queries_to_optimum_mean"], ".1f")
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, justify in _COLUMNS:
+        table.add_column(column, justify=justify, no_wrap=True)
+    ordered = sorted(rows, key=lambda row: -(row["value_mean"] or 0))
+    for row in ordered:
         missed = row["queries_to_optimum_misses"]
         table.add_row(
             escape(row["strategy"]),
             _number(row["value_mean"], ".4f"),
-            _number(row["relative_improvement_pct"], "+.2f"),
-            _interval(row["relative_improvement_ci95"], "+.2f"),
+            _with_interval(row["relative_improvement_pct"], row["relative_improvement_ci95"]),
             _number(row["relative_improvement_vs_random_search_pct"], "+.2f"),
-            f"{queries} ({missed} missed)" if missed else queries,
+            _number(row["queries_to_optimum_mean"], ".1f") + (f" ({missed})" if missed else ""),
             _number(row["suggest_ms_median"], ".2f"),
-            style="bold" if row["value_mean"] == best else None,
+            style="bold" if row["value_mean"] == ordered[0]["value_mean"] else None,
         )
     return table
 
 
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("strategy", "left"),
+    ("value", "right"),
+    ("% over random\n[95 % interval]", "right"),
+    ("% over\nsearch", "right"),
+    ("to optimum\n(missed)", "right"),
+    ("ms a\nquery", "right"),
+)
+
+
 def _rank_table(ranks: Mapping[str, float]) -> Table:
-    table = Table(title="mean rank over benchmarks", title_justify="left")
+    table = Table(title="all benchmarks", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("strategy", no_wrap=True)
     table.add_column("mean rank", justify="right")
     for name, rank in sorted(ranks.items(), key=lambda item: item[1]):
@@ -215,5 +223,6 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _interval(bounds: Sequence[float | None], form: str) -> str:
-    return f"{_number(bounds[0], form)} … {_number(bounds[1], form)}" if bounds[0] is not None else "–"
+def _with_interval(value: float | None, bounds: Sequence[float | None]) -> str:
+    interval = "" if bounds[0] is None else f" [{bounds[0]:.1f}, {bounds[1]:.1f}]"
+    return _number(value, "+.2f") + escape(interval)
