@@ -8,7 +8,7 @@ from nasplug.plugins.optuna.problem import TableProblem
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 problem = TableProblem("nasbench201-cifar10", ["valid", "latency_ms"])
 study = optuna.create_study(directions=problem.directions, sampler=NasSampler("weaknas", space="nasbench201", seed=0))
-study.optimize(problem, n_trials=80)
+study.optimize(problem, n_trials=40)
 for trial in sorted(study.best_trials, key=lambda trial: trial.values[1]):
     accuracy, latency_ms = trial.values
     print(f"{accuracy:.4f} at {latency_ms:5.1f} ms")

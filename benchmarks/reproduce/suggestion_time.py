@@ -1,9 +1,9 @@
 """Time one suggestion: ``study.ask`` and the six operations of a NAS-Bench-201 cell, by sampler and study length.
 
 Each sampler continues a study in memory that holds 100, 1,000 or 10,000 distinct trials with their validation
-accuracies. Timed are the trials that follow, each told its accuracy before the next, so a strategy that refits once a
-batch is charged its share; printed is the median, with the mean beside it. RandomSampler is the floor: what a study
-costs without any thought.
+accuracies. Timed are the trials that follow, each told its accuracy before the next. Printed are the median, and the
+mean, which shares out the refits of a strategy that proposes in batches; each beside TPE's own. RandomSampler is the
+floor: what a study costs without any thought.
 
 Bounds: at most half of TPE at 100 trials, a quarter at 1,000, below 50 ms at 10,000, and flat memory.
 """
@@ -34,6 +34,7 @@ from nasplug.registry import configure
 LENGTHS = (100, 1_000, 10_000)
 GP_LONGEST = 100  # beyond, one suggestion of GPSampler takes seconds
 TPE_LONGEST = 1_000
+SLOW = ("optuna GPSampler", "optuna TPESampler")  # timed half as often
 
 
 def samplers(strategies: list[str], seed: int) -> dict[str, Callable[[], BaseSampler]]:
@@ -68,37 +69,61 @@ def study_of(benchmark: Benchmark, n: int, sampler: BaseSampler, seed: int) -> o
     return study
 
 
-def measure(benchmark: Benchmark, make: Callable[[], BaseSampler], n: int, repeats: int, seed: int) -> dict[str, Any]:
-    """Return milliseconds a suggestion, and what memory grew by in kilobytes a trial."""
-    space, found = benchmark.space, distributions(benchmark.space)
-    study = study_of(benchmark, n, make(), seed)
+class Run:
+    """A study of one sampler that can be continued by one trial at a time."""
 
-    def once() -> float:
+    def __init__(self, benchmark: Benchmark, n: int, sampler: BaseSampler, seed: int):
+        self._benchmark, self._seed = benchmark, seed
+        self._found = distributions(benchmark.space)
+        self._study = study_of(benchmark, n, sampler, seed)
+        self.first_ms = self.once()  # reads the whole study
+
+    def once(self) -> float:
+        """Ask, suggest and tell one trial; return the milliseconds of asking and suggesting."""
         start = time.perf_counter()
-        trial = study.ask()
-        params = {name: trial.suggest_categorical(name, one.choices) for name, one in found.items()}
+        trial = self._study.ask()
+        params = {name: trial.suggest_categorical(name, one.choices) for name, one in self._found.items()}
         took = time.perf_counter() - start
-        study.tell(trial, float(benchmark.labels(space.from_params([params]), benchmark.search, run=seed)[0]))
+        genotype = self._benchmark.space.from_params([params])
+        self._study.tell(trial, float(self._benchmark.labels(genotype, self._benchmark.search, run=self._seed)[0]))
         return 1e3 * took
 
-    first = once()  # reads the whole study, once
-    times = [once() for _ in range(repeats)]
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    traced = max(5, repeats // 4)
-    for _ in range(traced):
-        once()
-    gc.collect()
-    grown, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return {
-        "suggest_ms_first": first,
-        "suggest_ms_median": float(np.median(times)),
-        "suggest_ms_mean": float(np.mean(times)),
-        "memory_growth_kb_per_trial": (grown - before) / traced / 1024,
-        "memory_peak_mb": (peak - before) / 2**20,
-    }
+    def memory(self, trials: int) -> tuple[float, float]:
+        """Return what memory grows by, kilobytes a trial, and its peak above the start in megabytes."""
+        tracemalloc.start()
+        for _ in range(trials):  # what is computed once, such as the encodings of a space, is not growth
+            self.once()
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(trials):
+            self.once()
+        gc.collect()
+        after, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return (after - before) / trials / 1024, (peak - before) / 2**20
+
+
+def measure(
+    benchmark: Benchmark, makers: dict[str, Callable[[], BaseSampler]], n: int, repeats: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return the figures of each sampler; they take turns, so that a busy moment of the machine hits all alike."""
+    runs = {name: Run(benchmark, n, make(), seed) for name, make in makers.items()}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats):
+        for name, run in runs.items():
+            if name not in SLOW or repeat < repeats // 2:
+                times[name].append(run.once())
+    rows = {}
+    for name, run in runs.items():
+        growth, peak = run.memory(20)
+        rows[name] = {
+            "suggest_ms_first": run.first_ms,
+            "suggest_ms_median": float(np.median(times[name])),
+            "suggest_ms_mean": float(np.mean(times[name])),
+            "memory_growth_kb_per_trial": growth,
+            "memory_peak_mb": peak,
+        }
+    return rows
 
 
 def main() -> None:
@@ -118,15 +143,14 @@ def main() -> None:
     strategies = [name.replace(";", ",") for name in options.strategies.split(",")]
     rows = []
     for n in LENGTHS:
-        for name, make_seeded in samplers(strategies, 0).items():
-            if (name == "optuna GPSampler" and (n > GP_LONGEST or options.quick)) or (
-                name == "optuna TPESampler" and n > TPE_LONGEST and options.quick
-            ):
-                continue
-            slow = name in ("optuna GPSampler", "optuna TPESampler")
-            repeats = (10 if slow else 30) if options.quick else (20 if slow else 100)
-            runs = [measure(benchmark, make_seeded, n, repeats, seed) for seed in range(options.seeds)]
-            medians = {key: float(np.median([one[key] for one in runs])) for key in runs[0]}
+        makers = samplers(strategies, 0)
+        if n > GP_LONGEST or options.quick:
+            del makers["optuna GPSampler"]
+        if n > TPE_LONGEST and options.quick:
+            del makers["optuna TPESampler"]
+        runs = [measure(benchmark, makers, n, 30 if options.quick else 200, seed) for seed in range(options.seeds)]
+        for name in makers:
+            medians = {key: float(np.median([run[name][key] for run in runs])) for key in runs[0][name]}
             rows.append({"sampler": name, "trials": n, **medians})
     report(rows)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -136,18 +160,21 @@ def main() -> None:
 
 
 def report(rows: list[dict[str, Any]]) -> None:
-    """Print a table a study length, with each sampler's distance to the floor and ratio to TPE."""
+    """Print a table a study length, with each sampler's distance to the floor and ratios to TPE."""
     for n in LENGTHS:
         here = {row["sampler"]: row for row in rows if row["trials"] == n}
         floor = here["optuna RandomSampler"]["suggest_ms_median"]
-        tpe = here.get("optuna TPESampler", {}).get("suggest_ms_median", float("nan"))
-        print(f"\n{n:,} trials    median ms   mean ms   first ms   above floor   of TPE   kB/trial   peak MB")
+        tpe = here.get("optuna TPESampler")
+        print(
+            f"\n{n:,} trials".ljust(36), "median ms  of TPE   mean ms  of TPE  above floor  first ms  kB/trial  peak MB"
+        )
         for name, row in here.items():
-            median = row["suggest_ms_median"]
+            median, mean = row["suggest_ms_median"], row["suggest_ms_mean"]
+            of_median = f"{median / tpe['suggest_ms_median']:.0%}" if tpe else "-"
+            of_mean = f"{mean / tpe['suggest_ms_mean']:.0%}" if tpe else "-"
             print(
-                f"{name:<24}{median:9.2f}{row['suggest_ms_mean']:10.2f}{row['suggest_ms_first']:11.1f}"
-                f"{median - floor:11.2f} ms{median / tpe:8.0%}"
-                f"{row['memory_growth_kb_per_trial']:11.1f}{row['memory_peak_mb']:10.2f}"
+                f"{name:<36}{median:9.2f}{of_median:>8}{mean:10.2f}{of_mean:>8}{median - floor:13.2f}"
+                f"{row['suggest_ms_first']:10.1f}{row['memory_growth_kb_per_trial']:10.1f}{row['memory_peak_mb']:9.2f}"
             )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -42,7 +42,7 @@ class TrialLog:
     """
 
     def __init__(self, directions: Sequence[StudyDirection]):
-        self._signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions])
+        self._signs = [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions]
         self._forget()
 
     def _forget(self) -> None:
@@ -84,8 +84,8 @@ class TrialLog:
             theirs = trial.distributions
             if self._common is None:
                 self._common = dict(theirs)
-            elif any(theirs.get(name) != one for name, one in self._common.items()):
-                self._common = {name: one for name, one in self._common.items() if theirs.get(name) == one}
+            elif not all(_same(theirs.get(name), one) for name, one in self._common.items()):
+                self._common = {name: one for name, one in self._common.items() if _same(theirs.get(name), one)}
         self._unshared = []
         return self._common
 
@@ -180,6 +180,12 @@ class TrialLog:
         )
 
 
+def _same(one: BaseDistribution | None, other: BaseDistribution) -> bool:
+    if isinstance(one, CategoricalDistribution) and isinstance(other, CategoricalDistribution):
+        return one.choices == other.choices  # as Optuna's own test, a tenth of its time
+    return one == other
+
+
 _Combination = tuple[tuple[str, str], ...]
 
 
@@ -217,28 +223,28 @@ class _Columns:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)]))
 
-    def put(self, positions: list[int], trials: list[FrozenTrial], signs: NDArray[np.float64]) -> None:
+    def put(self, positions: list[int], trials: list[FrozenTrial], signs: list[float]) -> None:
         self.codes[positions], self.fits[positions] = self.space.encode([trial.params for trial in trials])
         for position, trial in zip(positions, trials, strict=True):
-            status, values = _outcome(trial, signs)
-            self.status[position], self.values[position] = status, values
+            self.status[position], self.values[position] = _outcome(trial, signs)
             self.violation[position] = _violation(trial)
-            if status != Status.FAILED and not self.others:
+            if self.status[position] != Status.FAILED and not self.others:
                 self.others = any(
                     name not in self.space.distributions and not one.single()
                     for name, one in trial.distributions.items()
                 )
 
 
-def _outcome(trial: FrozenTrial, signs: NDArray[np.float64]) -> tuple[Status, NDArray[np.float64]]:
-    nothing = np.full(len(signs), np.nan)
-    if trial.state == TrialState.COMPLETE:
-        values = signs * np.array(trial.values, dtype=np.float64)
-        return (Status.OK, values) if np.isfinite(values).all() else (Status.FAILED, nothing)
+def _outcome(trial: FrozenTrial, signs: list[float]) -> tuple[Status, list[float]]:
+    known = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values is not None
+    values = (
+        [sign * value for sign, value in zip(signs, trial.values, strict=True)] if known else [math.nan] * len(signs)
+    )
     if trial.state == TrialState.PRUNED:
-        hint = trial.values
-        return Status.PRUNED, nothing if hint is None else signs * np.array(hint, dtype=np.float64)
-    return Status.FAILED, nothing
+        return Status.PRUNED, values
+    if known and all(map(math.isfinite, values)):
+        return Status.OK, values
+    return Status.FAILED, [math.nan] * len(signs)
 
 
 def _violation(trial: FrozenTrial) -> float:

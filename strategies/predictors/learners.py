@@ -85,7 +85,9 @@ class MultilayerPerceptron(_Learner):
     def _regressor(self, seed: int) -> Any:
         from sklearn.neural_network import MLPRegressor
 
-        return MLPRegressor((1000,) * 4, alpha=1e-4, learning_rate_init=1e-3, max_iter=100, random_state=seed)
+        return MLPRegressor(
+            hidden_layer_sizes=(1000,) * 4, alpha=1e-4, learning_rate_init=1e-3, max_iter=100, random_state=seed
+        )
 
 
 class RandomForest(_Learner):

@@ -43,7 +43,8 @@ class Climb(Strategy):
         return self.space.mutate(np.repeat(history.genotypes[best : best + 1], n, axis=0), rng)
 
 
-OURS = [name for name in names("strategy") if name not in ("optuna", "random")]
+# random is run by its class; optuna is Optuna itself; weaknas-paper is weaknas with a network that takes seconds a fit.
+OURS = [name for name in names("strategy") if name not in ("optuna", "random", "weaknas-paper")]
 SINGLE = [Climb, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) == 1)]
 MULTI = [RandomSearch, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) is None)]
 """Every registered strategy of nasplug, by how many objectives it knows; one by class, the others by name."""
