@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -329,7 +329,7 @@ def compare(
     }
     for (name, spec), folder in folders.items():
         identity = json.dumps(_identity(arenas[name], name, spec), indent=1, sort_keys=True)
-        write_whole(folder / "identity.json", lambda path, text=identity: path.write_text(text, encoding="utf-8"))
+        write_whole(folder / "identity.json", partial(_save_text, identity))
 
     plan = [
         _Run(name, arenas[name].checksum, spec, arenas[name].search, study.budget, study.seed + i)
@@ -349,7 +349,7 @@ def compare(
         if isinstance(result, Failure):
             failures[run] = result
         else:
-            write_whole(paths[run], lambda path, trace=result: _save(path, trace))
+            write_whole(paths[run], partial(_save, result))
             traces[run] = result
         progress(len(traces) + len(failures), len(plan))
 
@@ -513,7 +513,11 @@ def write_whole(path: Path, save: Callable[[Path], object]) -> None:
         ) from error
 
 
-def _save(path: Path, trace: Trace) -> None:
+def _save_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _save(trace: Trace, path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, trace, allow_pickle=False)
 
@@ -552,7 +556,7 @@ def _tables(done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, Arena]) -> 
         results["report_value"].append(_report_labels(arena, genotypes, run.seed, trace["status"] == Status.OK))
         results["cost_s"].append(trace["cost_s"])
         results["status"].append(_STATUS_NAMES[trace["status"]])
-    columns = {key: np.concatenate(parts) if parts else [] for key, parts in results.items()}
+    columns: dict[str, Any] = {key: np.concatenate(parts) if parts else [] for key, parts in results.items()}
     table = pa.table(
         [pa.array(columns[field.name], type=field.type, from_pandas=True) for field in _RESULTS], schema=_RESULTS
     )

@@ -54,7 +54,7 @@ def queries_until(values: Floats, target: Floats | float) -> tuple[NDArray[np.in
     A run that never reaches it counts with all the queries it made.
     """
     hit = values >= np.broadcast_to(target, len(values))[:, None]
-    reached = hit.any(axis=1)
+    reached: NDArray[np.bool_] = np.any(hit, axis=1)
     return np.where(reached, hit.argmax(axis=1) + 1, values.shape[1]), reached
 
 
@@ -137,7 +137,8 @@ def outperformance(first: Floats, second: Floats) -> Floats:
 
     Source: Bouthillier et al., Accounting for variance in machine learning benchmarks, MLSys 2021.
     """
-    return (first > second) + 0.5 * (first == second)
+    better: Floats = np.where(first == second, 0.5, (first > second).astype(np.float64))
+    return better
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def _standard_error(samples: NDArray[Any]) -> float:
 
 def _pairwise(runs: Sequence[_Runs]) -> list[dict[str, Any]]:
     """Compare every two strategies of one benchmark on the seeds that both finished; Holm over all of these pairs."""
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for a, b in combinations(runs, 2):
         _, in_a, in_b = np.intersect1d(a.seeds, b.seeds, assume_unique=True, return_indices=True)
         first, second = a.final[in_a], b.final[in_b]
@@ -367,7 +367,7 @@ def _about(about: Mapping[str, Any]) -> dict[str, Any]:
         for key, source in landmarks.items()
     }
     kept = {key: value for key, value in about.items() if key not in ("baselines", "period", "provenance")}
-    return kept | about["provenance"] | found | {"random": "uniform over the rows of the table, exact"}
+    return {**kept, **about["provenance"], **found, "random": "uniform over the rows of the table, exact"}
 
 
 def _without_nan(value: Any) -> Any:
