@@ -52,6 +52,7 @@ __all__ = [
     "Outcome",
     "Step",
     "Study",
+    "code_digest",
     "compare",
     "environment",
     "one_thread",
@@ -472,13 +473,13 @@ def _identity(arena: Arena, name: str, strategy: str) -> dict[str, Any]:
         "strategy": strategy,
         "configuration": repr(configured),
         "nasplug": version("nasplug"),
-        "code": _code_digest(type(configured).__module__),
+        "code": code_digest(type(configured).__module__),
         "libraries": _libraries(),
     }
 
 
 @cache
-def _code_digest(module: str) -> str:
+def code_digest(module: str) -> str:
     """Return a digest of the sources a run executes: spaces, strategies, the module of the strategy, and this loop."""
     files = {Path(inspect.getfile(importlib.import_module(m))) for m in (module, __name__, Meter.__module__)}
     for package in ("nasplug.spaces", "nasplug.strategies"):

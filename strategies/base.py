@@ -99,6 +99,8 @@ class Strategy(ABC):
         if not len(genotypes):
             return np.empty((0, self.space.n_sites), np.int64)
         keys = self.space.keys(genotypes)
+        if len(keys) == 1:  # the usual call, and a sort of all keys is the slow part of it
+            return genotypes[~(taken == keys[0]).any(keepdims=True)]
         first = np.zeros(len(keys), dtype=bool)
         first[np.unique(keys, return_index=True)[1]] = True
         return genotypes[first & ~np.isin(keys, taken)]

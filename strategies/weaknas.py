@@ -25,7 +25,7 @@ from nasplug.strategies.targets import TARGETS, Target
 
 __all__ = ["WeakNAS", "WeakNASPaper"]
 
-SHORTLIST = 1000
+SHORTLIST = 500
 """Candidates with the highest predictions among which expected improvement chooses."""
 
 
@@ -42,7 +42,7 @@ class WeakNAS(Strategy):
     Source: Wu et al., Stronger NAS with Weaker Predictors, NeurIPS 2021. Differs (:class:`WeakNASPaper` does not):
     a Gaussian process over structural encodings instead of a multilayer perceptron, ranks instead of z-scores as
     targets, expected improvement instead of uniform draws, four first designs far apart instead of ten random ones,
-    and rounds of one that grow to 5 % of the history. These defaults were chosen on NAS-Bench-201's CIFAR-10 and
+    and rounds of one that grow with the history. These defaults were chosen on NAS-Bench-201's CIFAR-10 and
     CIFAR-100 alone.
 
     Args:
@@ -51,7 +51,7 @@ class WeakNAS(Strategy):
         acquisition: ``ei``, or ``pool`` (uniform draws from the best predictions, the paper's).
         initial: observations before the first fit.
         design: how those are chosen: ``spread`` (far from each other) or ``uniform``.
-        batch: proposals a round; None: a twentieth of the observations, at least 1.
+        batch: proposals a round; None: one while there are fewer than 54 observations, then n / 6 - 7.
         pool: how many of the best predictions ``pool`` draws from, those already evaluated included.
 
     Raises: InputError for an option out of range; UnknownNameError for a name that does not exist.
@@ -82,8 +82,10 @@ class WeakNAS(Strategy):
         if len(known) < self.initial:
             return self._designed(history, n, rng)
         with self._memo.lock:
-            current = self._round(history, known[: self._refit_at(len(known))])
-            taken = np.isin(self.space.keys(current.ranked), history.keys)
+            seen = known[: self._refit_at(len(known))]
+            current = self._round(history, seen)
+            # What the fit saw is not in the round; only later rows can have taken something of it.
+            taken = np.isin(current.keys, np.delete(history.keys, seen))
             return current.propose(n, taken, self._batch_at(current.size), rng)
 
     def _designed(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
@@ -91,14 +93,14 @@ class WeakNAS(Strategy):
         if self.design == "uniform":
             return self.space.sample_distinct(n, rng, history.keys)
         chosen = history.genotypes
-        for _ in range(n):
+        for _ in range(min(n, self.space.size - len(history))):
             some = self.space.sample_distinct(64, rng, self.space.keys(chosen))
             apart = _squared_distances(self.space.encode(some), self.space.encode(chosen)).min(axis=1, initial=np.inf)
             chosen = np.concatenate([chosen, some[[np.argmax(apart)]]])
         return chosen[len(history) :]
 
     def _batch_at(self, size: int) -> int:
-        return self.batch or max(1, size // 20)
+        return self.batch or max(1, size // 6 - 7)
 
     def _refit_at(self, known: int) -> int:
         """Return how many observations the round in force was fitted on; a function of their number alone."""
@@ -142,16 +144,20 @@ class WeakNAS(Strategy):
         if feasible.any() and not feasible.all():
             doubtful = predictor.fit(genotypes, np.where(feasible, 1.0, -1.0), rng).mean(candidates) < 0
             means[doubtful] -= 2 * np.ptp(means, axis=0) + 1  # behind all that is predicted feasible
-        seen = np.isin(self.space.keys(candidates), evaluated)
+        keys = self.space.keys(candidates)
+        seen = np.isin(keys, evaluated)
         pool = 0
         if self.acquisition == "pool":
             pool = int((~seen[_best_rows(means, self.pool, rng)]).sum())
         means[seen] = -np.inf
-        best = _best_rows(means, min(SHORTLIST, int((~seen).sum())), rng)
+        # Fronts are peeled one by one, and nothing but their order is used.
+        wanted = SHORTLIST if len(models) == 1 else 2 * max(self.pool, self._batch_at(len(evaluated)))
+        best = _best_rows(means, min(wanted, int((~seen).sum())), rng)
         if self.acquisition == "ei" and len(models) == 1:
             incumbent = targets[0][feasible[~failed]] if feasible.any() else targets[0]
-            return _Round(len(genotypes), candidates[best], models[0].best_first(candidates[best], incumbent.max()))
-        return _Round(len(genotypes), candidates[best], iter(range(len(best))), pool)
+            order = models[0].best_first(candidates[best], incumbent.max())
+            return _Round(len(genotypes), candidates[best], keys[best], order)
+        return _Round(len(genotypes), candidates[best], keys[best], iter(range(len(best))), pool)
 
     def _pool_of_candidates(
         self, genotypes: Genotypes, targets: list[NDArray[np.float64]], rng: np.random.Generator
@@ -194,13 +200,14 @@ class _Round:
     Args:
         size: observations the fit saw.
         ranked: architectures it had not seen, best predictions first, ``(k, s)``.
+        keys: theirs, ``(k,)``.
         order: rows of ``ranked`` in the order to propose them.
         pool: how many of the first rows of ``ranked`` uniform draws are made from.
     """
 
-    def __init__(self, size: int, ranked: Genotypes, order: Iterator[int], pool: int = 0):
-        self.size = size
-        self.ranked, self._order, self._pool = ranked, order, pool
+    def __init__(self, size: int, ranked: Genotypes, keys: NDArray[np.int64], order: Iterator[int], pool: int = 0):
+        self.size, self.keys = size, keys
+        self._ranked, self._order, self._pool = ranked, order, pool
         self._ordered: list[int] = []
 
     def propose(self, n: int, taken: NDArray[np.bool_], batch: int, rng: np.random.Generator) -> Genotypes:
@@ -209,7 +216,7 @@ class _Round:
         They are drawn from the pool when it holds a whole ``batch``, and follow the order otherwise.
         """
         if self._pool >= batch:
-            return self.ranked[rng.permutation(np.flatnonzero(~taken[: self._pool]))[:n]]
+            return self._ranked[rng.permutation(np.flatnonzero(~taken[: self._pool]))[:n]]
         chosen: list[int] = []
         for place in itertools.count():
             if place == len(self._ordered):
@@ -220,7 +227,7 @@ class _Round:
                 chosen.append(self._ordered[place])
                 if len(chosen) == n:
                     break
-        return self.ranked[chosen]
+        return self._ranked[chosen]
 
 
 class _Memo:
