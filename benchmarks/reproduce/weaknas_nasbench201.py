@@ -165,7 +165,7 @@ def main() -> None:
     tests = {f"nasbench201-{dataset}": name for dataset, name in names.items()} | {n: n for n in names.values()}
 
     cached = Memory(options.out / "cache", verbose=0).cache(one_run)
-    code = f"{environment()['libraries']}{code_digest("nasplug.plugins.optuna.peers")}"
+    code = f"{environment()['libraries']}{code_digest('nasplug.plugins.optuna.peers')}"
     lines = []
     for task in tasks:
         strategies = [(name, seeds) for name in STRATEGIES]

@@ -165,7 +165,7 @@ def test_a_changed_configuration_is_never_mixed_in(change, small_table, partial_
     elif change == "libraries":
         monkeypatch.setattr(protocol, "_libraries", lambda: {"numpy": "0.1"})
     elif change == "code":
-        monkeypatch.setattr(protocol, "_code_digest", lambda module: "other")
+        monkeypatch.setattr(protocol, "code_digest", lambda module: "other")
     elif change == "options":
         after = study(table, strategies=["climber:breaks_at=99"])
     else:
