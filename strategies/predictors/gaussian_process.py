@@ -185,6 +185,6 @@ def _factorise(
     within: NDArray[np.float64], targets: NDArray[np.float64], noise: float
 ) -> tuple[float, float, NDArray[np.float64], NDArray[np.float64]]:
     """Return log marginal likelihood (up to a constant), noise, Cholesky factor and whitened targets."""
-    factor = np.linalg.cholesky(within + noise * np.eye(len(within)))
-    whitened = solve_triangular(factor, targets, lower=True)
+    factor: NDArray[np.float64] = np.linalg.cholesky(within + noise * np.eye(len(within)))
+    whitened: NDArray[np.float64] = solve_triangular(factor, targets, lower=True)
     return float(-0.5 * whitened @ whitened - np.log(np.diag(factor)).sum()), noise, factor, whitened
