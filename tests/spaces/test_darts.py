@@ -134,7 +134,7 @@ def test_adjacency_marks_eight_edges_a_cell():
 def test_widths_of_encodings():
     some = SPACE.sample(2, np.random.default_rng(0))
     widths = {kind: SPACE.encode(some, kind).shape[1] for kind in SPACE.encodings}
-    assert widths == {"onehot": 150, "pairwise": 1074, "adjacency": 196, "path": 224}
+    assert widths == {"onehot": 150, "pairwise": 1074, "counts": 26, "adjacency": 196, "path": 224}
 
 
 @pytest.mark.parametrize(

@@ -85,3 +85,23 @@ def test_path_encoding_counts_words():
 def test_adjacency_leaves_absent_edges_empty():
     features = SPACE.encode(np.array([[0, 1, 2, 3, 4, 0]]), "adjacency")[0].reshape(6, 4)
     np.testing.assert_array_equal(features, np.eye(5)[[0, 1, 2, 3, 4, 0], 1:])
+
+
+def test_depth_counts_paths_by_their_working_operations():
+    cells = SPACE.from_string(
+        [
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+            "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+            "|skip_connect~0|+|avg_pool_3x3~0|none~1|+|none~0|nor_conv_1x1~1|skip_connect~2|",
+        ]
+    )
+    # Paths of the first cell: the skip, two of two convolutions, one of three.
+    assert SPACE.encode(cells, "depth").tolist() == [[1, 0, 2, 1], [0, 0, 0, 0], [0, 2, 0, 0]]
+
+
+def test_counts_say_what_a_cell_is_made_of():
+    rows = SPACE.sample(50, np.random.default_rng(0))
+    counts = SPACE.encode(rows, "counts")
+    assert (counts.sum(axis=1) == 6).all()
+    np.testing.assert_array_equal(SPACE.encode(rows[:, ::-1], "counts"), counts)
+    assert counts[0].tolist() == [(rows[0] == code).sum() for code in range(5)]

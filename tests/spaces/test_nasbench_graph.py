@@ -129,3 +129,14 @@ def test_adjacency_shows_the_parents():
     features = FULL.encode(FULL.from_string(["0,0,1,2|gat|gcn|gcn|gcn"]), "adjacency")[0]
     assert features[:9].tolist() == [1, 0, 0, 1, 0, 0, 0, 1, 0]
     assert features[9:].reshape(4, 9).argmax(axis=1).tolist() == [0, 1, 1, 1]
+
+
+def test_depth_counts_nodes_by_the_work_behind_them():
+    rows = SPACE.from_string(["0,1,2,3|gcn|gat|gin|fc", "0,0,0,1|skip|gcn|gcn|gcn", "0,0,1,1|gcn|gat|skip|skip"])
+    given = SPACE.to_string(rows)
+    for text, depth in zip(given, SPACE.encode(rows, "depth").tolist(), strict=True):
+        link, *ops = text.split("|")
+        work = [0]
+        for parent, op in zip(map(int, link.split(",")), ops, strict=True):
+            work.append(work[parent] + (op != "skip"))
+        assert depth == [work[1:].count(k) for k in range(5)]
