@@ -132,9 +132,10 @@ def test_adjacency_shows_the_parents():
 
 
 def test_depth_counts_nodes_by_the_work_behind_them():
-    rows = SPACE.from_string(["0,1,2,3|gcn|gat|gin|fc", "0,0,0,1|skip|gcn|gcn|gcn", "0,0,1,1|gcn|gat|skip|skip"])
-    given = SPACE.to_string(rows)
-    for text, depth in zip(given, SPACE.encode(rows, "depth").tolist(), strict=True):
+    space = NASBenchGraph()
+    rows = space.from_string(["0,1,2,3|gcn|gat|gin|fc", "0,0,0,1|skip|gcn|gcn|gcn", "0,0,1,1|gcn|gat|skip|skip"])
+    given = space.to_string(rows)
+    for text, depth in zip(given, space.encode(rows, "depth").tolist(), strict=True):
         link, *ops = text.split("|")
         work = [0]
         for parent, op in zip(map(int, link.split(",")), ops, strict=True):
