@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from nasplug.errors import InputError
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["Benchmark", "Signal"]
+__all__ = ["Benchmark", "Signal", "higher_is_better"]
 
 _SIGNAL = re.compile(r"(?P<metric>[A-Za-z_][\w.-]*)(?:@(?P<epochs>\d+))?(?::(?P<seeds>mean|one|others))?")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return whether more of a metric is better: not of costs (counts, names that end in a unit) and of losses."""
+    cost = metric in ("params", "flops") or metric.endswith(("_s", "_ms", "_mb", "_mj"))
+    return not (cost or metric.endswith(("loss", "error", "uncertainty")))
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ def info(name: Annotated[str, typer.Argument(help="Name of a benchmark.")], as_j
     from rich.markup import escape
     from rich.table import Table as RichTable
 
+    from nasplug.benchmarks.base import higher_is_better
+
     table = _open(name)
     table.verify()
     metrics = {}
@@ -135,7 +137,7 @@ def info(name: Annotated[str, typer.Argument(help="Name of a benchmark.")], as_j
         metrics[column] = {
             "training_seeds": seeds,
             "training_seeds_everywhere": table.n_seeds(metric, int(epochs) if epochs else None),
-            "best": float(values.max() if _higher_is_better(metric) else values.min()),
+            "best": float(values.max() if higher_is_better(metric) else values.min()),
             "mean": float(values.mean()),
             "median": float(np.median(values)),
         }
@@ -194,11 +196,6 @@ def _summary(table: Any) -> dict[str, Any]:
         "report": str(table.report),
         "notes": list(table.notes),
     } | {key: value for key, value in table.provenance().items() if key != "benchmark"}
-
-
-def _higher_is_better(metric: str) -> bool:
-    """Costs are best when low: those with a unit in their name, and counts."""
-    return not (metric in ("params", "flops") or metric.endswith(("_s", "_ms", "_mb", "_mj", "_loss", "_uncertainty")))
 
 
 def _print_json(value: Any) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 
-from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
+from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.errors import MissingDependencyError
 from nasplug.plugins.optuna.spaces import StudySpace
-from nasplug.registry import configure
 
 try:
     from optunahub.benchmarks import BaseProblem
@@ -22,20 +22,18 @@ except ModuleNotFoundError as error:
 
 __all__ = ["TableProblem"]
 
-_HIGHER_IS_BETTER = ("valid", "test", "accuracy")
-
 
 class TableProblem(BaseProblem):
     """Look up architectures of a table: ``study.optimize(TableProblem("nasbench201-cifar10"), n_trials=100)``.
 
-    Accuracies are fractions and maximised; every other metric (``latency_ms``, ``train_s``, ``params``) is minimised.
+    Accuracies are fractions and maximised; costs (``latency_ms``, ``train_s``, ``params``) and losses are minimised.
 
     Example:
         >>> problem = TableProblem("nasbench201-cifar10", ["valid", "latency_ms"])  # doctest: +SKIP
         >>> study = optuna.create_study(directions=problem.directions)              # doctest: +SKIP
 
     Args:
-        benchmark: a registered name or a Benchmark.
+        benchmark: the name of a built-in or added table, a table file, or a Benchmark.
         signals: what is evaluated, such as ``"valid@12"``; several make a study of several objectives. None: what the
             benchmark shows a search.
         limits: metric -> largest allowed value, set as constraints of the trial (Optuna 5).
@@ -55,7 +53,7 @@ class TableProblem(BaseProblem):
         compact: bool = False,
         run: int = 0,
     ):
-        self.benchmark: Benchmark = configure("benchmark", benchmark) if isinstance(benchmark, str) else benchmark
+        self.benchmark: Benchmark = open_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         texts = [str(self.benchmark.search)] if signals is None else [signals] if isinstance(signals, str) else signals
         self._signals = [Signal.parse(text) for text in texts]
         self._limits = {Signal.parse(metric): limit for metric, limit in (limits or {}).items()}
@@ -71,8 +69,7 @@ class TableProblem(BaseProblem):
     def directions(self) -> list[StudyDirection]:
         """One a signal."""
         return [
-            StudyDirection.MAXIMIZE if any(word in s.metric for word in _HIGHER_IS_BETTER) else StudyDirection.MINIMIZE
-            for s in self._signals
+            StudyDirection.MAXIMIZE if higher_is_better(s.metric) else StudyDirection.MINIMIZE for s in self._signals
         ]
 
     def evaluate(self, params: dict[str, Any]) -> float | tuple[float, ...]:

@@ -100,8 +100,7 @@ class StudySpace:
     def decode(self, genotype: NDArray[np.int64]) -> dict[str, Any]:
         """Return the parameters of a genotype ``(s,)``, plain Python values."""
         if self.compact:
-            rows = np.flatnonzero(self.space.keys(self.space.all()) == self.space.keys(genotype[None]))
-            return {ARCHITECTURE: int(rows[0])}
+            return {ARCHITECTURE: int(self.space.index(genotype[None])[0])}
         return self.space.to_params(genotype[None])[0]
 
     def encode(self, params: Sequence[Mapping[str, Any]]) -> tuple[Genotypes, NDArray[np.bool_]]:

@@ -97,6 +97,16 @@ def test_a_built_in_table_by_name() -> None:
     assert 0.85 < value < 0.95
 
 
+def test_a_table_of_ones_own_and_directions_by_metric(small_table: Path) -> None:
+    problem = TableProblem(str(small_table), ["valid@12", "train_s@12"])
+    assert [d.name for d in problem.directions] == ["MAXIMIZE", "MINIMIZE"]
+    accuracy, seconds = problem.evaluate(dict.fromkeys(problem.search_space, "none"))
+    assert 0 < accuracy < 1
+    assert seconds == 10.0
+    metrics = ["test_loss", "test_analog_uncertainty", "train", "roc_auc"]
+    assert [d.name for d in TableProblem(Tiny(), metrics).directions] == ["MINIMIZE"] * 2 + ["MAXIMIZE"] * 2
+
+
 def test_without_optunahub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
