@@ -1,23 +1,20 @@
 """Good-practice checklists, filled from what a comparison actually did.
 
 Sources: Lindauer and Hutter, Best practices for scientific research on neural architecture search, JMLR 21(243), 2020
-(14 items); Yang, Esperanca and Carlucci, NAS evaluation is frustratingly hard, ICLR 2020 (7 items). The words are
-ours.
+(14 items); Yang, Esperanca and Carlucci, NAS evaluation is frustratingly hard, ICLR 2020 (7 items). The words are ours.
 The last group, how much a person intervenes, is a stand-in of our own: the published one was not available to us.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, Literal
 
 __all__ = ["fill_checklist"]
 
 Status = Literal["met", "not met", "not applicable"]
 
-_BEST_PRACTICE = "Lindauer & Hutter 2020"
-_FRUSTRATING = "Yang et al. 2020"
-_INTERVENTION = "human intervention (nasplug's own stand-in)"
 _TRAINED_ELSEWHERE = "No network is trained here: every label comes from a table."
 
 
@@ -27,17 +24,20 @@ def fill_checklist(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     Args:
         summary: the summary of a comparison without its checklist.
     """
+    groups = (
+        ("Lindauer & Hutter 2020", count(1), _best_practice(summary)),
+        ("Yang et al. 2020", count(1), _frustrating(summary)),
+        ("human intervention (nasplug's own stand-in)", iter("abcdef"), _intervention(summary)),
+    )
     return [
-        {"source": source, "number": number, "item": item, "status": status, "evidence": evidence}
-        for source, number, item, status, evidence in (
-            *_best_practice(summary),
-            *_frustrating(summary),
-            *_intervention(summary),
-        )
+        {"source": source, "number": str(number), "item": item, "status": status, "evidence": evidence}
+        for source, numbers, items in groups
+        for number, (item, status, evidence) in zip(numbers, items, strict=False)
     ]
 
 
-_Item = tuple[str, str, str, Status, str]
+_Item = tuple[str, Status, str]
+"""Practice, status, evidence; its number is its place in the list."""
 
 
 def _met(condition: object) -> Status:
@@ -60,17 +60,13 @@ def _best_practice(summary: Mapping[str, Any]) -> list[_Item]:
     lost = len(summary["failures"])
     seeds = f"seeds {summary['seed']} to {summary['seed'] + summary['seeds'] - 1}"
     return [
-        (_BEST_PRACTICE, "1", "Release the training pipeline", "not applicable", _TRAINED_ELSEWHERE),
+        ("Release the training pipeline", "not applicable", _TRAINED_ELSEWHERE),
         (
-            _BEST_PRACTICE,
-            "2",
             "Release the code of the method",
             "met",
             f"Everything that ran is installed beside nasplug {version}, in source.",
         ),
         (
-            _BEST_PRACTICE,
-            "3",
             "Release it now, not when it is polished",
             _met(summary["command"]),
             f"One command repeats the study: {summary['command']}"
@@ -78,8 +74,6 @@ def _best_practice(summary: Mapping[str, Any]) -> list[_Item]:
             else "The study was started from Python; no command line is recorded.",
         ),
         (
-            _BEST_PRACTICE,
-            "4",
             "Compare on the same benchmark, not only the same data set",
             _met(all(sums)),
             f"{len(sums)} tables, each fixed by its checksum."
@@ -87,8 +81,6 @@ def _best_practice(summary: Mapping[str, Any]) -> list[_Item]:
             else "A benchmark has no checksum, so another run may see other labels.",
         ),
         (
-            _BEST_PRACTICE,
-            "5",
             "Ablate",
             _met(variants),
             f"Variants of {', '.join(variants)} ran side by side."
@@ -96,8 +88,6 @@ def _best_practice(summary: Mapping[str, Any]) -> list[_Item]:
             else "Every strategy ran in one configuration; give it twice with different options to ablate it.",
         ),
         (
-            _BEST_PRACTICE,
-            "6",
             "Same evaluation protocol for all; never select on what is reported",
             _met(not same_split and not on_test),
             f"Search and report look at the same labels on {', '.join(same_split)}."
@@ -107,61 +97,45 @@ def _best_practice(summary: Mapping[str, Any]) -> list[_Item]:
             else "One loop for all strategies; report labels are looked up after the searches have ended.",
         ),
         (
-            _BEST_PRACTICE,
-            "7",
             "Show performance as a function of compute",
             _met(rows),
             f"Anytime curves against queries everywhere, against simulated seconds on {len(set(timed))} of "
             f"{len(benchmarks)} benchmarks.",
         ),
         (
-            _BEST_PRACTICE,
-            "8",
             "Compare with random sampling and with random search",
             _met(len(listed) == len(benchmarks) or runs_random),
             f"Random sampling and the expectation of random search at equal budget are exact on {len(listed)} of "
             f"{len(benchmarks)} benchmarks; random search itself {'ran too' if runs_random else 'was not run'}.",
         ),
         (
-            _BEST_PRACTICE,
-            "9",
             "Repeat runs, with controlled and reported seeds",
             _met(finished >= 10 and not lost),
             f"{finished} or more finished runs a strategy and benchmark, {seeds}, the same for every strategy"
             + (f"; {lost} runs failed." if lost else "."),
         ),
         (
-            _BEST_PRACTICE,
-            "10",
             "Use tabular or surrogate benchmarks for the statistics",
             _met(listed),
             f"{len(listed)} of {len(benchmarks)} benchmarks are tables.",
         ),
         (
-            _BEST_PRACTICE,
-            "11",
             "Control what else may differ: hardware, library versions",
             "met",
             "All runs on one environment, one thread each; versions and hardware are in the report.",
         ),
         (
-            _BEST_PRACTICE,
-            "12",
             "Say how the method's own settings were tuned, and count that",
             "not met",
             "The comparison cannot see how options were chosen: strategies ran as named, defaults otherwise.",
         ),
         (
-            _BEST_PRACTICE,
-            "13",
             "Report the end-to-end cost",
             _met(len(set(timed)) == len(benchmarks)),
             f"Every query is charged, failures included; seconds are known on {len(set(timed))} of {len(benchmarks)} "
             "benchmarks. The final training is not included.",
         ),
         (
-            _BEST_PRACTICE,
-            "14",
             "Report all details of the set-up",
             _met(summary["command"] and all(sums)),
             "Command, seeds, budget, signals, checksums, versions and hardware are in summary.json.",
@@ -174,18 +148,14 @@ def _frustrating(summary: Mapping[str, Any]) -> list[_Item]:
     spaces = sorted({one["space"] for one in benchmarks.values()})
     spread = [name for name, one in benchmarks.items() if one.get("random_std") is not None]
     return [
-        (_FRUSTRATING, "1", "Report with and without training tricks", "not applicable", _TRAINED_ELSEWHERE),
+        ("Report with and without training tricks", "not applicable", _TRAINED_ELSEWHERE),
         (
-            _FRUSTRATING,
-            "2",
             "Publish mean and spread of randomly sampled architectures",
             _met(len(spread) == len(benchmarks)),
             f"Exact mean, median and standard deviation over all architectures for {len(spread)} of "
             f"{len(benchmarks)} benchmarks.",
         ),
         (
-            _FRUSTRATING,
-            "3",
             "Use spaces that contain bad networks too",
             _met(any((one.get("random_std") or 0) > 0.01 for one in benchmarks.values())),
             "Standard deviation of a random architecture: "
@@ -193,29 +163,21 @@ def _frustrating(summary: Mapping[str, Any]) -> list[_Item]:
             + ".",
         ),
         (
-            _FRUSTRATING,
-            "4",
             "Use several data sets of different kinds",
             _met(len(benchmarks) > 1),
             f"{len(benchmarks)} benchmarks over the spaces {', '.join(spaces)}.",
         ),
         (
-            _FRUSTRATING,
-            "5",
             "Ablate every hidden component",
             "not applicable",
             "Operations, macro-structure and training are fixed by the tables.",
         ),
         (
-            _FRUSTRATING,
-            "6",
             "Release code, seeds and protocol; average over seeds; use tables",
             _met(summary["seeds"] > 1),
             f"{summary['seeds']} seeds; every evaluation is in results.parquet.",
         ),
         (
-            _FRUSTRATING,
-            "7",
             "Retune nothing for a new task, or charge it to the budget",
             "met",
             "Each strategy ran with one configuration on every benchmark.",
@@ -227,37 +189,27 @@ def _intervention(summary: Mapping[str, Any]) -> list[_Item]:
     tasks = len(summary["benchmarks"])
     return [
         (
-            _INTERVENTION,
-            "a",
             "The space is not cut by hand for the task",
             "not met",
             "The tables' spaces were designed by hand, by their authors.",
         ),
         (
-            _INTERVENTION,
-            "b",
             "Encodings and features are not picked by hand for the task",
             "met",
             f"One configuration a strategy served all {tasks} benchmarks.",
         ),
         (
-            _INTERVENTION,
-            "c",
             "The strategy's settings are not tuned for the task",
             "met",
             f"One configuration a strategy served all {tasks} benchmarks.",
         ),
         (
-            _INTERVENTION,
-            "d",
             "The stopping rule is not set by hand",
             "not met",
             f"The budget of {summary['budget']} queries was given.",
         ),
-        (_INTERVENTION, "e", "Preprocessing is not specific to the task", "not applicable", _TRAINED_ELSEWHERE),
+        ("Preprocessing is not specific to the task", "not applicable", _TRAINED_ELSEWHERE),
         (
-            _INTERVENTION,
-            "f",
             "No person acts between the search and the final model",
             "met",
             "The recommendation is the best searched label, taken by rule.",
