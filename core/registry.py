@@ -20,7 +20,7 @@ import yaml
 
 from nasplug.errors import InputError, MissingDependencyError, UnknownNameError
 
-__all__ = ["Spec", "configure", "load", "names"]
+__all__ = ["Spec", "configure", "load", "names", "option_defaults"]
 
 Role = Literal["space", "benchmark", "strategy", "cost model"]
 _GROUPS: dict[str, str] = {
@@ -139,33 +139,30 @@ def configure(role: Role, spec: Spec | str, *fixed: Any) -> Any:
         if key not in kinds:
             raise UnknownNameError(f"option of {role} {spec.name!r}", key, kinds)
         options[key] = _checked(value, kinds[key], f"option {key!r} of {role} {spec.name!r}")
-    required = [p.name for p in inspect.signature(factory).parameters.values() if p.default is p.empty]
+    required = [p.name for p in _parameters(factory) if p.default is p.empty]
     missing = [key for key in kinds if key in required and key not in options]
     if missing:
         raise InputError(f"{role} {spec.name!r} needs the option {missing[0]!r}: {spec.name}:{missing[0]}=VALUE")
     return factory(**given, **options)
 
 
-def option_defaults(role: Role, name: str, *, skip: int = 1) -> dict[str, Any]:
-    """Return option -> default of a registered plugin; ``skip`` leading fields are not options."""
-    factory = load(role, name)
-    if not dataclasses.is_dataclass(factory):
-        return {}
-    fields = [f for f in dataclasses.fields(factory) if f.init][skip:]
-    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in fields}
+def option_defaults(role: Role, name: str) -> dict[str, Any]:
+    """Return option -> default of a registered plugin, None where it has none; a strategy's space is no option."""
+    taken = _parameters(load(role, name))[1 if role == "strategy" else 0 :]
+    return {p.name: None if p.default is p.empty else p.default for p in taken}
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p for p in inspect.signature(factory).parameters.values() if p.kind not in starred]
 
 
 def _arguments(factory: Callable[..., Any]) -> dict[str, Any]:
     """Return argument -> annotated type of a call to ``factory``."""
     # Of the call, not of the class: its annotations include ClassVars.
-    named = [
-        p.name
-        for p in inspect.signature(factory).parameters.values()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
     plain = isinstance(factory, type) and not dataclasses.is_dataclass(factory)
     hints = typing.get_type_hints(factory.__init__ if plain else factory)
-    return {name: hints.get(name, Any) for name in named}
+    return {p.name: hints.get(p.name, Any) for p in _parameters(factory)}
 
 
 def _checked(value: Any, kind: Any, what: str) -> Any:

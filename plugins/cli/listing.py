@@ -76,7 +76,7 @@ def _entry(role: Role, name: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": name, "description": "", "options": {}, "available": True, "problem": None}
     try:
         plugin = registry.load(role, name)
-        options = registry.option_defaults(role, name, skip=1 if role == "strategy" else 0)
+        options = registry.option_defaults(role, name)
     except Exception as error:  # a plugin that cannot be imported, ours or another's, must not hide the rest
         return entry | {"available": False, "problem": " ".join(str(error).split())}
     entry["description"] = (inspect.getdoc(plugin) or "").partition("\n\n")[0].replace("\n", " ")

@@ -208,4 +208,4 @@ def test_option_defaults(plugins):
     defaults = option_defaults("strategy", "toy")
     assert list(defaults) == ["batch", "rate", "kind", "limit", "mixed", "fancy", "label", "free"]
     assert defaults["batch"] == 10
-    assert option_defaults("space", "plain", skip=0) == {}
+    assert option_defaults("space", "plain") == {"size": None, "label": "x"}
