@@ -96,17 +96,17 @@ def best_of_random(search: Floats, report: Floats, budgets: Sequence[int]) -> Fl
     return np.array(expected)
 
 
-def bootstrap_ci(samples: Floats, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile-bootstrap confidence interval of the mean of ``samples (r,)``: 10,000 resamples of runs.
+def bootstrap_ci(samples: Floats) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the mean of ``samples (r,)``: 10,000 resamples of runs.
 
     For a difference of two strategies give the paired differences. One run has no spread to resample: (nan, nan), as
-    where a sample is NaN.
+    where a sample is NaN. The resampling is seeded, so that equal samples have equal intervals.
     """
     r = len(samples)
     if r < 2 or np.isnan(samples).any():
         return math.nan, math.nan
-    picks = np.random.default_rng(seed).integers(r, size=(RESAMPLES, r))
-    low, high = np.quantile(samples[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    picks = np.random.default_rng(0).integers(r, size=(RESAMPLES, r))
+    low, high = np.quantile(samples[picks].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -168,18 +168,22 @@ def rank_test(scores: Floats) -> RankTest:
     b, k = scores.shape
     ranks = rankdata(-scores, axis=1)
     distance = nemenyi_distance(k, b)
-    all_tied = bool((ranks == ranks[:, :1]).all())
-    friedman_p = 1.0 if all_tied else float(friedmanchisquare(*ranks.T).pvalue) if k > 2 and b > 1 else math.nan
+    if k < 3 or b < 2:
+        friedman_p = math.nan
+    elif (ranks == ranks[:, :1]).all():
+        friedman_p = 1.0  # the statistic is 0 / 0
+    else:
+        friedman_p = float(friedmanchisquare(*ranks.T).pvalue)
     return RankTest(ranks.mean(axis=0), friedman_p, distance, bool(distance < k - 1))
 
 
-def nemenyi_distance(k: int, b: int, *, alpha: float = 0.05) -> float:
-    """Return the critical difference of mean ranks of ``k`` strategies on ``b`` benchmarks; NaN for one strategy."""
+def nemenyi_distance(k: int, b: int) -> float:
+    """Return the critical difference of mean ranks, at 5 %, of ``k`` strategies on ``b`` benchmarks; NaN for one."""
     from scipy.stats import studentized_range
 
     if k < 2:
         return math.nan
-    return float(studentized_range.ppf(1 - alpha, k, np.inf) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * b)))
+    return float(studentized_range.ppf(0.95, k, np.inf) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * b)))
 
 
 def query_grid(budget: int, points: int = 60) -> list[int]:

@@ -95,7 +95,6 @@ def summarise(folder: Path) -> dict[str, Any]:
         "rows": rows,
         "pairwise": pairwise,
         "ranks": ranks,
-        "friedman": {"p": ranks["friedman_p"]},
         "anytime": [_anytime(one, _horizon(runs, one.benchmark)) for one in runs],
         "random_search": {name: _random_search(one, facts["budget"]) for name, one in facts["benchmarks"].items()},
         "benchmarks": {name: _about(one) for name, one in facts["benchmarks"].items()},

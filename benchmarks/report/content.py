@@ -119,7 +119,7 @@ def _mean_ranks(study: Study, ranks: Mapping[str, Mapping[str, float]]) -> dict[
 
 
 def _rank_note(study: Study) -> str:
-    p, note = number(study.mapping("friedman").get("p")), study.mapping("ranks").get("note")
+    p, note = number(study.mapping("ranks").get("friedman_p")), study.mapping("ranks").get("note")
     sentences = [str(note)] if note else []
     if p is not None:
         sentences.insert(0, f"Friedman's test: {_p(p)}")

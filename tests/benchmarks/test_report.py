@@ -157,9 +157,9 @@ def make_study(
         },
         "ranks": {
             "mean_rank": {s: 1.0 + j for j, s in enumerate(strategies)},
+            "friedman_p": 0.02,
             "note": "ranks depend on who takes part",
         },
-        "friedman": {"p": 0.02},
         "failures": [],
         "environment": {"python": "3.11.9", "libraries": {"numpy": "2.4.0"}, "machine": "x86_64"},
         "checklist": [

@@ -130,7 +130,8 @@ def test_rank_test_of_ties_and_of_two_strategies():
     tied = statistics.rank_test(np.full((4, 3), 0.5))
     assert tied.mean_rank.tolist() == [2, 2, 2]
     assert tied.friedman_p == 1.0
-    assert math.isnan(statistics.rank_test(np.array([[0.1, 0.2], [0.1, 0.2]])).friedman_p)
+    for too_few in (np.array([[0.1, 0.2], [0.1, 0.2]]), np.full((4, 1), 0.5), np.full((1, 3), 0.5)):
+        assert math.isnan(statistics.rank_test(too_few).friedman_p)
 
 
 def test_query_grid_runs_from_one_to_the_budget():

@@ -154,7 +154,7 @@ def test_ranks_of_one_benchmark_have_no_power(summary):
     assert sorted(ranks["mean_rank"].values()) == [1, 2, 3]
     assert not ranks["has_power"]
     assert "cannot separate 3 strategies" in ranks["note"]
-    assert summary["friedman"]["p"] is None
+    assert ranks["friedman_p"] is None
 
 
 def test_curves_end_where_the_rows_are(summary):
