@@ -1,7 +1,7 @@
 """Tables: labels of listed architectures in one columnar, memory-mapped file, and the benchmark that answers from it.
 
 File: Arrow IPC (Feather version 2, uncompressed), one record batch, rows sorted by the space's key. First one int8 or
-int16 column a site, ``site:NAME``; then one column a metric: float64, or a fixed-size list of float64 where labels
+int32 column a site, ``site:NAME``; then one column a metric: float64, or a fixed-size list of float64 where labels
 exist for several training seeds (NaN, at the end of the list, for a seed that an architecture lacks). A metric's column
 is named ``METRIC@EPOCHS``, or ``METRIC`` where training length means nothing. Everything else is JSON in the schema.
 
@@ -41,7 +41,7 @@ MAX_SEEDS = 100
 _META_KEY = b"nasplug"
 _SITE = "site:"
 _COLUMN = re.compile(r"(?P<metric>[A-Za-z_][\w.-]*)(?:@(?P<epochs>[1-9]\d{0,5}))?")
-_UNCHECKED_BYTES = 64 * 2**20
+_VERIFIED_BYTES = 64 * 2**20  # tables up to this size are checked against their checksum whenever they are opened
 
 
 def split_column(column: str) -> tuple[str, int | None]:
@@ -234,7 +234,7 @@ class TableBenchmark(Benchmark):
         sites = [f"{_SITE}{p.name}" for p in self.space.parameters]
         if names[: len(sites)] != sites:
             raise InputError(f"its columns {names[: len(sites)]} are not the sites of space {self.info.space!r}")
-        if self._batch.nbytes <= _UNCHECKED_BYTES:
+        if self._batch.nbytes <= _VERIFIED_BYTES:
             self.verify()
         self._genotypes = np.stack([c.to_numpy().astype(np.int64) for c in self._batch.columns[: len(sites)]], axis=1)
         self._genotypes.flags.writeable = False

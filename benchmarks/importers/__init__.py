@@ -36,8 +36,6 @@ class Stored:
 
 def detect(path: Path) -> str:
     """Return the format that a file's or folder's name shows; raises InputError where it shows none."""
-    if not path.exists():
-        raise DataError(f"no file or folder {path}")
     if path.is_dir():
         return "nats-bench"
     for pattern, kind in (
@@ -62,10 +60,10 @@ def import_files(paths: Sequence[Path], options: ImportOptions, kind: str = "aut
         raise InputError("give at least one file")
     if kind not in FORMATS:
         raise UnknownNameError("format", kind, FORMATS)
-    kinds = {detect(path) if kind == "auto" else kind for path in paths}
     for path in paths:
         if not path.exists():
             raise DataError(f"no file or folder {path}")
+    kinds = {detect(path) if kind == "auto" else kind for path in paths}
     if kinds <= {"csv", "parquet"}:
         return delimited.import_delimited(paths, options)
     if len(paths) > 1:

@@ -1,4 +1,6 @@
-"""The commands of ``nasplug`` and how they end: 0 done, 1 some runs failed, 2 bad input, in one line on stderr.
+"""The commands of ``nasplug`` and how they end.
+
+Exit codes: 0 done, 1 some runs failed, 2 bad input, in one line on stderr, 130 interrupted.
 
 Heavy packages are imported inside commands, so that ``nasplug --help`` is quick.
 """

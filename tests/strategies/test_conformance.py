@@ -1,4 +1,4 @@
-"""What every registered strategy must do, on every kind of space. Outsiders: add your strategy to STRATEGIES."""
+"""What every registered strategy must do, on every kind of space. Outsiders: add your strategy to SPECS."""
 
 import copy
 import json
