@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from nasplug.benchmarks.compare import Step
+    from nasplug.strategies import Observation
 
 
 def search(
@@ -31,6 +36,7 @@ def search(
     from nasplug.benchmarks.base import Signal
     from nasplug.benchmarks.catalog import open_benchmark
     from nasplug.errors import InputError
+    from nasplug.strategies import Status
 
     if budget < 1 or seed < 0:
         raise InputError(f"expected a budget of at least 1 and a seed of at least 0, got {budget} and {seed}")
@@ -44,28 +50,16 @@ def search(
     configured = registry.configure("strategy", strategy, opened.space)
     console = Console(quiet=as_json)
     queries: list[dict[str, Any]] = []
-    best: tuple[float, tuple[int, ...]] | None = None
-    cost_s = 0.0
+    best: Observation | None = None
     with protocol.one_thread():
         for step in protocol.search(configured, opened, arena.search, budget=budget, seed=seed):
             seen = step.observation
-            text = opened.space.to_string(np.array([seen.genotype]))[0]
-            failed = math.isnan(seen.value)
-            cost_s += 0.0 if failed else seen.cost_s
-            queries.append(
-                {
-                    "query": step.query,
-                    "architecture": text,
-                    "value": None if failed else seen.value,
-                    "cost_s": None if math.isnan(seen.cost_s) else seen.cost_s,
-                    "status": seen.status.name.lower(),
-                }
-            )
-            if not failed and (best is None or seen.value > best[0]):
-                best = seen.value, seen.genotype
-                console.print(
-                    f"{step.query:>6}  {seen.value:.6g}  {text}", markup=False, highlight=False, soft_wrap=True
-                )
+            queries.append(_entry(step, opened.space.to_string(np.array([seen.genotype]))[0]))
+            if seen.status == Status.OK and (best is None or seen.value > best.value):
+                best = seen
+                line = f"{step.query:>6}  {seen.value:.6g}  {queries[-1]['architecture']}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    costs = [one["cost_s"] for one in queries if one["value"] is not None]
     found: dict[str, Any] = {
         "benchmark": benchmark,
         "strategy": strategy,
@@ -73,30 +67,43 @@ def search(
         "budget": budget,
         "search_signal": str(arena.search),
         "report_signal": str(arena.report),
-        "simulated_cost_s": None if math.isnan(cost_s) else cost_s,
+        "simulated_cost_s": None if None in costs else math.fsum(costs),
         "recommendation": None,
         "queries": queries,
     }
     if best is not None:
-        genotype = np.array([best[1]])
+        genotype = np.array([best.genotype])
         found["recommendation"] = {
             "architecture": opened.space.to_string(genotype)[0],
-            "value": best[0],
+            "value": best.value,
             "report_value": float(opened.labels(genotype, arena.report, seed)[0]),
         }
     if out is not None:
         protocol.write_whole(out, lambda path: path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
     if as_json:
         typer.echo(json.dumps(found, indent=1))
-    elif best is None:
-        console.print(f"all {budget} evaluations failed; there is nothing to recommend")
     else:
-        chosen = found["recommendation"]
-        unseen = " (not seen by the search)" if arena.report != arena.search else ""
-        console.print(
-            f"recommended: {chosen['architecture']}\n{arena.search} {chosen['value']:.6g}, "
-            f"{arena.report} {chosen['report_value']:.6g}{unseen}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(_outcome(found), markup=False, highlight=False, soft_wrap=True)
+
+
+def _entry(step: Step, architecture: str) -> dict[str, Any]:
+    """Return one query, JSON-ready: NaN is None."""
+    seen = step.observation
+    return {
+        "query": step.query,
+        "architecture": architecture,
+        "value": None if math.isnan(seen.value) else seen.value,
+        "cost_s": None if math.isnan(seen.cost_s) else seen.cost_s,
+        "status": seen.status.name.lower(),
+    }
+
+
+def _outcome(found: Mapping[str, Any]) -> str:
+    chosen, search, report = (found[key] for key in ("recommendation", "search_signal", "report_signal"))
+    if chosen is None:
+        return f"all {found['budget']} evaluations failed; there is nothing to recommend"
+    unseen = "" if report == search else " (not seen by the search)"
+    return (
+        f"recommended: {chosen['architecture']}\n"
+        f"{search} {chosen['value']:.6g}, {report} {chosen['report_value']:.6g}{unseen}"
+    )
