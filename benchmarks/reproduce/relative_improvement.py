@@ -14,7 +14,7 @@ OUT/summary.json is what ``nasplug compare`` writes; finished runs are kept and 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,21 @@ def show(summary: dict[str, Any]) -> None:
         print(f"\n{name}: search sees {rows[0]['search_signal']}, report shows {rows[0]['report_signal']}")
         print(f"{'strategy':<24}{'value %':>9}{'RI %':>8}{'95 %':>18}{'over random search %':>22}{'95 %':>18}")
         for row in sorted(rows, key=lambda row: -row["value_mean"]):
-            low, high = row["relative_improvement_ci95"]
             over = row["relative_improvement_vs_random_search_pct"]
-            over_low, over_high = row["relative_improvement_vs_random_search_ci95"]
             print(
                 f"{row['strategy']:<24}{100 * row['value_mean']:>9.3f}{row['relative_improvement_pct']:>8.2f}"
-                f"{f'[{low:.2f}, {high:.2f}]':>18}{over:>22.2f}{f'[{over_low:.2f}, {over_high:.2f}]':>18}"
+                f"{interval(row['relative_improvement_ci95']):>18}{over:>22.2f}"
+                f"{interval(row['relative_improvement_vs_random_search_ci95']):>18}"
             )
     print("\nmean rank over the tables")
     for name, rank in sorted(summary["ranks"]["mean_rank"].items(), key=lambda item: item[1]):
         print(f"{name:<24}{rank:>6.2f}")
     print(f"\n{PUBLISHED}")
+
+
+def interval(bounds: Sequence[float | None]) -> str:
+    """Return an interval as text; a single run has none."""
+    return "-" if bounds[0] is None else f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
 
 
 def main() -> None:
@@ -63,8 +67,7 @@ def main() -> None:
     seeds, budget = (2, 40) if options.quick else (options.seeds, 100)
     tables = registry.names("benchmark")
     compare(Study(benchmarks=tables, strategies=STRATEGIES, seeds=seeds, budget=budget), options.out, jobs=options.jobs)
-    write_summary(options.out)
-    show(json.loads((options.out / "summary.json").read_text()))
+    show(write_summary(options.out))
 
 
 if __name__ == "__main__":
