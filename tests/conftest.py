@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from nasplug.benchmarks import Benchmark
 
 REFERENCE_VARIABLE = "NASPLUG_REFERENCE_DATA"
 
@@ -44,6 +48,23 @@ def small_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def partial_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same labels for one architecture in five, for what happens when a label is missing."""
     return _table_file(tmp_path_factory.mktemp("tables") / "partial.arrow", every=5)
+
+
+@pytest.fixture
+def unlisted(small_table: Path) -> "Benchmark":
+    """The labels of the small table, by a benchmark that cannot list its architectures."""
+    from nasplug.benchmarks import Benchmark, open_benchmark
+
+    table = open_benchmark(str(small_table))
+
+    class Unlisted(Benchmark):
+        name, space, search, report = "unlisted", table.space, table.search, table.report
+        query, n_seeds = table.query, table.n_seeds
+
+        def provenance(self) -> dict[str, Any]:
+            return {}
+
+    return Unlisted()
 
 
 def _table_file(path: Path, every: int) -> Path:

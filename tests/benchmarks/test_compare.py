@@ -15,7 +15,7 @@ import pytest
 
 from nasplug import registry
 from nasplug.benchmarks import compare as protocol
-from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.compare import META_KEY, Study, compare, search
 from nasplug.errors import DataError, InputError, NasplugError, UnknownNameError
@@ -220,21 +220,12 @@ def test_a_strategy_that_proposes_too_much_is_told(small_table, tmp_path, climbe
     assert "was asked for 1 proposal and made 2" in outcome.failures[0].error
 
 
-def test_a_benchmark_without_a_list_has_no_baselines(small_table, tmp_path):
-    table = open_benchmark(str(small_table))
-
-    class Unlisted(Benchmark):
-        name, space, search, report = "unlisted", table.space, table.search, table.report
-        query, n_seeds = table.query, table.n_seeds
-
-        def provenance(self):
-            return {"benchmark": "unlisted"}
-
-    compare(study("unlisted"), tmp_path, opener=lambda name: Unlisted())
+def test_a_benchmark_without_a_list_has_no_baselines(unlisted, tmp_path):
+    compare(study("unlisted"), tmp_path, opener=lambda name: unlisted)
     facts = json.loads(pq.read_schema(tmp_path / "results.parquet").metadata[META_KEY])
     assert facts["benchmarks"]["unlisted"]["baselines"] is None
     with pytest.raises(InputError, match="more than the 15625 architectures of 'unlisted'"):
-        compare(study("unlisted", budget=15626), tmp_path, opener=lambda name: Unlisted())
+        compare(study("unlisted", budget=15626), tmp_path, opener=lambda name: unlisted)
 
 
 @pytest.mark.parametrize(

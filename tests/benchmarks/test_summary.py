@@ -8,7 +8,6 @@ import pytest
 
 from nasplug import registry
 from nasplug.benchmarks import statistics
-from nasplug.benchmarks.base import Benchmark
 from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.compare import Study, compare
 from nasplug.benchmarks.summary import summarise, write_summary
@@ -215,17 +214,8 @@ def test_the_checklist_names_what_was_not_met(small_table, tmp_path):
     assert same["6"]["status"] == by_test["6"]["status"] == same["9"]["status"] == same["3"]["status"] == "not met"
 
 
-def test_runs_without_a_list_of_architectures_have_no_landmarks(small_table, tmp_path):
-    table = open_benchmark(str(small_table))
-
-    class Unlisted(Benchmark):
-        name, space, search, report = "unlisted", table.space, table.search, table.report
-        query, n_seeds = table.query, table.n_seeds
-
-        def provenance(self):
-            return {}
-
-    compare(Study(benchmarks=["u"], strategies=["random"], seeds=2, budget=5), tmp_path, opener=lambda name: Unlisted())
+def test_runs_without_a_list_of_architectures_have_no_landmarks(unlisted, tmp_path):
+    compare(Study(benchmarks=["u"], strategies=["random"], seeds=2, budget=5), tmp_path, opener=lambda name: unlisted)
     summary = summarise(tmp_path)
     (row,) = summary["rows"]
     assert row["value_mean"] is not None

@@ -11,9 +11,7 @@ No single case of an applicable class is left out.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import (
@@ -25,29 +23,17 @@ from optuna.testing.pytest_samplers import (
 
 from nasplug.plugins.optuna import NasSampler
 from nasplug.registry import load, names
-from nasplug.spaces import Genotypes
-from nasplug.strategies import History, RandomSearch, Strategy
+from nasplug.strategies import LocalSearch, RandomSearch, Strategy
 
 # Some cases ask more often than their space has points.
 pytestmark = pytest.mark.filterwarnings("ignore:all \\d+ architectures")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Climb(Strategy):
-    """Mutate the best: a strategy for one objective that depends on what it is told."""
-
-    def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-        best = history.best()
-        if best is None:
-            return self.space.sample(n, rng)
-        return self.space.mutate(np.repeat(history.genotypes[best : best + 1], n, axis=0), rng)
-
-
-# random is run by its class; optuna is Optuna itself; weaknas-paper is weaknas with a network that takes seconds a fit.
-OURS = [name for name in names("strategy") if name not in ("optuna", "random", "weaknas-paper")]
-SINGLE = [Climb, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) == 1)]
+# random and local-search are run by their classes; optuna is Optuna itself; weaknas-paper is weaknas with a network
+# that takes seconds a fit.
+OURS = [name for name in names("strategy") if name not in ("optuna", "random", "local-search", "weaknas-paper")]
+SINGLE = [LocalSearch, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) == 1)]
 MULTI = [RandomSearch, *(name for name in OURS if getattr(load("strategy", name), "objectives", 1) is None)]
-"""Every registered strategy of nasplug, by how many objectives it knows; one by class, the others by name."""
+"""Every registered strategy of nasplug, by how many objectives it knows; one of each by class, the others by name."""
 
 
 @pytest.mark.parametrize("strategy", SINGLE)

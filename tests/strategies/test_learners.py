@@ -13,7 +13,6 @@ def additive(genotypes):
     return (genotypes == 3).sum(axis=1) - 2.0 * (genotypes == 0).sum(axis=1)
 
 
-# Training rows; the larger learners need seconds.
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_learns_an_additive_objective(name):
     rng = np.random.default_rng(0)
