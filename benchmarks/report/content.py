@@ -359,7 +359,7 @@ def _benchmark(study: Study, name: str, identifier: str, column: Mapping[str, Ce
 
 def _effects(row: Mapping[str, Any]) -> list[Cell]:
     """Return every effect size of a pair, each with its interval where it has one."""
-    hours = number(row.get("simulated_cost_s_mean"))
+    seconds = number(row.get("simulated_cost_s_mean"))
     against = [f"relative_improvement{baseline}" for baseline in ("", "_vs_median", "_vs_random_search")]
     return [
         _with_interval(_number(row.get("value_mean"), scale=100), row.get("value_ci95"), 100, "{:.2f}"),
@@ -372,7 +372,7 @@ def _effects(row: Mapping[str, Any]) -> list[Cell]:
         _with_interval(_number(row.get("regret_mean"), scale=100), row.get("regret_ci95"), 100, "{:.2f}"),
         _number(row.get("normalized_regret_mean"), "{:.3f}"),
         _number(row.get("oracle_report_mean"), scale=100),
-        _number(None if hours is None else hours / 3600, "{:,.1f}"),
+        _number(None if seconds is None else seconds / 3600, "{:,.1f}"),
     ]
 
 

@@ -99,7 +99,7 @@ def _missing(path: Path) -> DataError:
 
 def _summary(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _missing(path) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -113,7 +113,7 @@ def _summary(path: Path) -> dict[str, Any]:
     for row in rows:
         if not isinstance(row, dict) or set(_ROW) - set(row) or not all(isinstance(row[key], str) for key in _KEYS):
             raise DataError(f"{path}: a row needs {', '.join(_ROW)}, got {str(row)[:120]!r}")
-    return summary  # type: ignore[no-any-return]
+    return summary
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

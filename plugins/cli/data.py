@@ -6,12 +6,15 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasplug import registry
 from nasplug.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from nasplug.benchmarks import TableBenchmark
 
 app = typer.Typer(help="Tables: add your own, list, show, export.", no_args_is_help=True)
 
@@ -179,7 +182,7 @@ def export(
         print(f"{file}: {table.rows} architectures, {', '.join(table.columns())}")
 
 
-def _open(name: str) -> Any:
+def _open(name: str) -> TableBenchmark:
     from nasplug.benchmarks import TableBenchmark, open_benchmark
 
     benchmark = open_benchmark(name)
@@ -188,7 +191,7 @@ def _open(name: str) -> Any:
     return benchmark
 
 
-def _summary(table: Any) -> dict[str, Any]:
+def _summary(table: TableBenchmark) -> dict[str, Any]:
     return {
         "name": table.name,
         "metrics": list(table.columns()),

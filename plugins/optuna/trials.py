@@ -133,7 +133,8 @@ class TrialLog:
             claim = storage.published(self._trials[position], storage.PROPOSAL)
             if isinstance(claim, str) and self._trials[position].number != own:
                 mark = mark or storage.digest(space.decode(wanted))
-                same += [position] if claim == mark else []
+                if claim == mark:
+                    same.append(position)
         return [-1] * len(gone) + [self._trials[p].number for p in same]
 
     def open_ended(self, space: StudySpace) -> bool:
