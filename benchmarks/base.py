@@ -56,6 +56,12 @@ class Signal:
             + ("" if self.seeds == "mean" else f":{self.seeds}")
         )
 
+    @property
+    def split(self) -> str | None:
+        """The data split that the metric's name begins with, None where it names none."""
+        split = self.metric.partition("_")[0]
+        return split if split in ("train", "valid", "test") else None
+
 
 class Benchmark(ABC):
     """A space plus labels; vectorised, deterministic, and it refuses what it does not hold.

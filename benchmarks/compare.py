@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks import statistics
-from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
 from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.meter import Meter
 from nasplug.errors import DataError, InputError, NasplugError
@@ -193,9 +193,7 @@ def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
     except Exception as error:
         # Reported with the run's name and the whole traceback; the other runs go on.
         lines = traceback.format_exception_only(error)
-        return run, Failure(
-            run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), "".join(traceback.format_exc())
-        )
+        return run, Failure(run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), traceback.format_exc())
     rows = [
         (s.observation.genotype, s.observation.value, s.observation.cost_s, s.observation.status, 1e3 * s.suggest_s)
         for s in steps
@@ -266,10 +264,15 @@ class Arena:
         """Return the arena, with the benchmark's own signals where none are given.
 
         Raises:
-            InputError: a budget larger than the benchmark.
+            InputError: a budget larger than the benchmark, or a signal of which less is better.
             UnknownNameError, DataError: a signal that the benchmark does not hold.
         """
         arena = cls(benchmark, search or benchmark.search, report or benchmark.report)
+        for signal in (arena.search, arena.report):
+            if not higher_is_better(signal.metric):
+                raise InputError(
+                    f"{signal} is a cost and a search maximises; name an accuracy, such as {benchmark.search}"
+                )
         held = benchmark.architectures()
         size = benchmark.space.size if held is None else len(held)
         if budget > size:
@@ -369,16 +372,17 @@ def compare(
     }
     done = [(run, traces[run]) for run in plan if run in traces]
     results, timings = _tables(done, arenas)
+    outcome = Outcome(len(plan) - reused - len(lost), reused, lost)
     machine = environment() | {
         "command": command,
         "jobs": jobs,
         "backend": backend,
-        "runs_computed": len(plan) - reused,
+        "runs_computed": outcome.computed,
+        "wall_s": round(time.perf_counter() - started, 3),
     }
-    machine["wall_s"] = round(time.perf_counter() - started, 3)
     write_whole(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine))
     write_whole(out / "results.parquet", lambda path: _save_parquet(path, results, facts))
-    return Outcome(len(plan) - reused - len(lost), reused, lost)
+    return outcome
 
 
 def _parallel(runs: Sequence[_Run], opener: Opener, jobs: int, backend: str) -> Iterator[tuple[_Run, Trace | Failure]]:
@@ -480,8 +484,9 @@ def _identity(arena: Arena, name: str, strategy: str) -> dict[str, Any]:
 
 @cache
 def code_digest(module: str) -> str:
-    """Return a digest of the sources a run executes: spaces, strategies, the module of the strategy, and this loop."""
-    files = {Path(inspect.getfile(importlib.import_module(m))) for m in (module, __name__, Meter.__module__)}
+    """Return a digest of the sources a run executes: spaces, strategies, the strategy's module, labels, this loop."""
+    loop = (module, __name__, Meter.__module__, Benchmark.__module__, "nasplug.benchmarks.table")
+    files = {Path(inspect.getfile(importlib.import_module(one))) for one in loop}
     for package in ("nasplug.spaces", "nasplug.strategies"):
         files |= set(Path(inspect.getfile(importlib.import_module(package))).parent.rglob("*.py"))
     digests = sorted(hashlib.sha256(path.read_bytes()).digest() for path in files)

@@ -34,6 +34,8 @@ class Meter:
         self._benchmark, self._signal, self._run = benchmark, signal, run
         self.budget = budget
         self.spent = 0
+        shown = signal.seeds == "one"
+        self._training_seed = run % benchmark.n_seeds(signal.metric, signal.epochs) if shown else None
 
     def buy(self, genotype: NDArray[np.int64]) -> Observation:
         """Evaluate one architecture ``(s,)``.
@@ -56,7 +58,9 @@ class Meter:
             values=(value,),
             status=Status.FAILED if math.isnan(value) else Status.OK,
             metric=self._signal.metric,
+            split=self._signal.split,
             epochs=self._signal.epochs,
+            training_seed=self._training_seed,
             cost_s=cost_s,
             source=self._benchmark.name,
         )

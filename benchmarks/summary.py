@@ -186,8 +186,8 @@ def _row(runs: _Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, 
         "seeds": len(runs.seeds),
         "budget": budget,
         "metric": report.metric,
-        "split_search": _split(search),
-        "split_report": _split(report),
+        "split_search": search.split,
+        "split_report": report.split,
         "search_signal": str(search),
         "report_signal": str(report),
         "value_mean": _mean(value),
@@ -221,12 +221,6 @@ def _row(runs: _Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, 
             if pair["benchmark"] == runs.benchmark and runs.strategy in (pair["a"], pair["b"])
         },
     }
-
-
-def _split(signal: Signal) -> str | None:
-    """Return the data split that a metric's name begins with, None where it names none."""
-    split = signal.metric.partition("_")[0]
-    return split if split in ("train", "valid", "test") else None
 
 
 def _mean(samples: NDArray[Any]) -> float:

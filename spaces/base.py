@@ -245,7 +245,7 @@ class Space:
             pairwise: one-hot, then the products of indicators of every two different sites.
             counts: for the sites that offer the same choices, how often each choice is taken: what a network is made
                 of, wherever it stands. No columns where no two sites offer the same.
-            depth (cells only): how many paths have 0, 1, 2, ... working operations.
+            depth (where the class lists it): how many paths have 0, 1, 2, ... working operations.
 
         Raises: UnknownNameError for a kind the space does not have.
         """

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.errors import InputError
+from nasplug.errors import InputError, SpaceExhaustedError
 from nasplug.spaces import Genotypes, Space
 from nasplug.strategies.history import History
 
@@ -71,7 +71,7 @@ class Strategy(ABC):
             taken = np.concatenate([history.keys, self.space.keys(chosen)])
             try:
                 chosen = np.concatenate([chosen, self.space.sample_distinct(n - len(chosen), rng, taken)])
-            except InputError:
+            except SpaceExhaustedError:
                 if not len(chosen):
                     raise
         return chosen

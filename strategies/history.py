@@ -69,9 +69,9 @@ class History:
     Args:
         space: the space of the genotypes.
         genotypes: ``(n, s)``.
-        values: ``(n, m)``, higher is better; finite for OK rows, NaN or a hint elsewhere.
+        values: ``(n, m)``, higher is better; not NaN for OK rows, NaN or a hint elsewhere.
         status: ``(n,)`` of :class:`Status`.
-        violation: ``(n,)``, at most 0 is feasible.
+        violation: ``(n,)``, at most 0 is feasible, NaN is unknown.
 
     Raises: InputError for wrong shapes or an OK row whose value is NaN.
     """
@@ -162,10 +162,12 @@ class History:
         """Return the row of the incumbent, or None while nothing has finished.
 
         The incumbent is the feasible observation with the highest first objective; while none is feasible, the one
-        with the smallest violation. Ties go to the earlier row.
+        with the smallest violation, an unknown one (NaN) counting as the largest. Ties go to the earlier row.
         """
         if not self.finished.any():
             return None
         if self.feasible.any():
             return int(np.argmax(np.where(self.feasible, self.values[:, 0], -np.inf)))
-        return int(np.argmin(np.where(self.finished, self.violation, np.inf)))
+        known = self.finished & ~np.isnan(self.violation)
+        rows = known if known.any() else self.finished
+        return int(np.flatnonzero(rows)[np.argmin(self.violation[rows])])

@@ -21,13 +21,16 @@ def zscore(values: NDArray[np.float64]) -> NDArray[np.float64]:
     Differs: mean and deviation are those of the values seen, not of the whole table. Infinite values count as the
     furthest finite ones.
     """
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return np.zeros_like(values)
-    clipped = np.clip(values, finite.min(), finite.max())
+    clipped = _clipped(values)
     spread = clipped.std()
     centred: NDArray[np.float64] = clipped - clipped.mean()
     return centred / spread if spread > 0 else np.zeros_like(centred)
+
+
+def _clipped(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values with infinite ones at the furthest finite one; zeros where none is finite."""
+    finite = values[np.isfinite(values)]
+    return np.clip(values, finite.min(), finite.max()) if len(finite) else np.zeros_like(values)
 
 
 def rank(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,10 +47,7 @@ def log_regret(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
     "Just above" is a tenth of the distance from the upper quartile to the best, so the best is finite.
     """
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return np.zeros_like(values)
-    clipped = np.clip(values, finite.min(), finite.max())
+    clipped = _clipped(values)
     margin = 0.1 * (clipped.max() - np.quantile(clipped, 0.75)) or 0.1 * np.ptp(clipped)
     return zscore(-np.log(clipped.max() - clipped + margin)) if margin > 0 else np.zeros_like(clipped)
 

@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,55 @@ __all__ = ["WeakNAS", "WeakNASPaper"]
 
 SHORTLIST = 500
 """Candidates with the highest predictions among which expected improvement chooses."""
+
+
+class _Round:
+    """What one fit proposes: a short list, and the order in which to take it, worked out as far as needed.
+
+    Args:
+        size: observations the fit saw.
+        ranked: architectures it had not seen, best predictions first, ``(k, s)``.
+        keys: theirs, ``(k,)``.
+        order: rows of ``ranked`` in the order to propose them.
+        pool: how many of the first rows of ``ranked`` uniform draws are made from.
+    """
+
+    def __init__(self, size: int, ranked: Genotypes, keys: NDArray[np.int64], order: Iterator[int], pool: int = 0):
+        self.size, self.keys = size, keys
+        self._ranked, self._order, self._pool = ranked, order, pool
+        self._ordered: list[int] = []
+
+    def propose(self, n: int, taken: NDArray[np.bool_], batch: int, rng: np.random.Generator) -> Genotypes:
+        """Return the next ``n`` of the short list that are not ``taken`` ``(k,)``, ``(n, s)`` or fewer.
+
+        They are drawn from the pool when it holds a whole ``batch``, and follow the order otherwise.
+        """
+        if self._pool >= batch:
+            return self._ranked[rng.permutation(np.flatnonzero(~taken[: self._pool]))[:n]]
+        chosen: list[int] = []
+        for place in itertools.count():
+            if place == len(self._ordered):
+                if (following := next(self._order, None)) is None:
+                    break
+                self._ordered.append(following)
+            if not taken[self._ordered[place]]:
+                chosen.append(self._ordered[place])
+                if len(chosen) == n:
+                    break
+        return self._ranked[chosen]
+
+
+class _Memo:
+    """The last round and the predictor with what it keeps between fits; derived, so pickles leave it behind."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.name: tuple[bytes, ...] | None = None
+        self.current: _Round | None = None
+        self.predictor: Predictor | None = None
+
+    def __reduce__(self) -> tuple[type[_Memo], tuple[()]]:
+        return _Memo, ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +106,14 @@ class WeakNAS(Strategy):
     Raises: InputError for an option out of range; UnknownNameError for a name that does not exist.
     """
 
-    predictor: str = "gp"
+    predictor: Literal["gp", "mlp", "random-forest", "gradient-boosting", "ridge"] = "gp"
     target: Target = "rank"
     acquisition: Literal["ei", "pool"] = "ei"
     initial: int = 4
     design: Literal["spread", "uniform"] = "spread"
     batch: int | None = None
     pool: int = 100
-    _memo: _Memo = field(default_factory=lambda: _Memo(), init=False, repr=False, compare=False)
+    _memo: _Memo = field(default_factory=_Memo, init=False, repr=False, compare=False)
 
     objectives = None
 
@@ -134,30 +183,34 @@ class WeakNAS(Strategy):
         # The stream is a function of the evidence, so that every worker and a resumed study see the same round.
         rng = np.random.default_rng([len(evaluated), zlib.crc32(np.sort(evaluated).tobytes())])
         feasible = (violation <= 0) & ~failed
-        learnt = genotypes[~failed]
-        # While nothing satisfies the constraints, the goal is to; then come the objectives.
-        goals = values[~failed].T if feasible.any() else -violation[None, ~failed]
-        targets = [TARGETS[self.target](goal) for goal in goals if len(goal)]
-        candidates = self._pool_of_candidates(learnt, targets, rng)
-        models = [predictor.fit(learnt, target, rng) for target in targets]
+        targets = self._targets(values[~failed], violation[~failed])
+        candidates = self._pool_of_candidates(genotypes[~failed], targets, rng)
+        models = [predictor.fit(genotypes[~failed], target, rng) for target in targets]
         means = np.stack([model.mean(candidates) for model in models] or [rng.random(len(candidates))], axis=1)
         if feasible.any() and not feasible.all():
             doubtful = predictor.fit(genotypes, np.where(feasible, 1.0, -1.0), rng).mean(candidates) < 0
             means[doubtful] -= 2 * np.ptp(means, axis=0) + 1  # behind all that is predicted feasible
         keys = self.space.keys(candidates)
         seen = np.isin(keys, evaluated)
-        pool = 0
-        if self.acquisition == "pool":
-            pool = int((~seen[_best_rows(means, self.pool, rng)]).sum())
+        pool = int((~seen[_best_rows(means, self.pool, rng)]).sum()) if self.acquisition == "pool" else 0
         means[seen] = -np.inf
         # Fronts are peeled one by one, and nothing but their order is used.
         wanted = SHORTLIST if len(models) == 1 else 2 * max(self.pool, self._batch_at(len(evaluated)))
         best = _best_rows(means, min(wanted, int((~seen).sum())), rng)
+        order: Iterator[int] = iter(range(len(best)))
         if self.acquisition == "ei" and len(models) == 1:
-            incumbent = targets[0][feasible[~failed]] if feasible.any() else targets[0]
-            order = models[0].best_first(candidates[best], incumbent.max())
-            return _Round(len(genotypes), candidates[best], keys[best], order)
-        return _Round(len(genotypes), candidates[best], keys[best], iter(range(len(best))), pool)
+            rivals = targets[0][feasible[~failed]] if feasible.any() else targets[0]
+            order = models[0].best_first(candidates[best], rivals.max())
+        return _Round(len(evaluated), candidates[best], keys[best], order, pool)
+
+    def _targets(self, values: NDArray[np.float64], violation: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Return what is to be predicted, one array ``(n,)`` a goal: the objectives, once a row is feasible.
+
+        Until then the goal is to violate less; a constraint that could not be computed is as bad as any.
+        """
+        unmet = np.where(np.isnan(violation), np.inf, violation)
+        goals = values.T if (violation <= 0).any() else -unmet[None]
+        return [TARGETS[self.target](goal) for goal in goals if len(goal)]
 
     def _pool_of_candidates(
         self, genotypes: Genotypes, targets: list[NDArray[np.float64]], rng: np.random.Generator
@@ -186,64 +239,12 @@ class WeakNASPaper(WeakNAS):
     test value among them.
     """
 
-    predictor: str = "mlp"
+    predictor: Literal["gp", "mlp", "random-forest", "gradient-boosting", "ridge"] = "mlp"
     target: Target = "zscore"
     acquisition: Literal["ei", "pool"] = "pool"
     initial: int = 10
     design: Literal["spread", "uniform"] = "uniform"
     batch: int | None = 10
-
-
-class _Round:
-    """What one fit proposes: a short list, and the order in which to take it, worked out as far as needed.
-
-    Args:
-        size: observations the fit saw.
-        ranked: architectures it had not seen, best predictions first, ``(k, s)``.
-        keys: theirs, ``(k,)``.
-        order: rows of ``ranked`` in the order to propose them.
-        pool: how many of the first rows of ``ranked`` uniform draws are made from.
-    """
-
-    def __init__(self, size: int, ranked: Genotypes, keys: NDArray[np.int64], order: Iterator[int], pool: int = 0):
-        self.size, self.keys = size, keys
-        self._ranked, self._order, self._pool = ranked, order, pool
-        self._ordered: list[int] = []
-
-    def propose(self, n: int, taken: NDArray[np.bool_], batch: int, rng: np.random.Generator) -> Genotypes:
-        """Return the next ``n`` of the short list that are not ``taken`` ``(k,)``, ``(n, s)`` or fewer.
-
-        They are drawn from the pool when it holds a whole ``batch``, and follow the order otherwise.
-        """
-        if self._pool >= batch:
-            return self._ranked[rng.permutation(np.flatnonzero(~taken[: self._pool]))[:n]]
-        chosen: list[int] = []
-        for place in itertools.count():
-            if place == len(self._ordered):
-                if (following := next(self._order, None)) is None:
-                    break
-                self._ordered.append(following)
-            if not taken[self._ordered[place]]:
-                chosen.append(self._ordered[place])
-                if len(chosen) == n:
-                    break
-        return self._ranked[chosen]
-
-
-class _Memo:
-    """The last round and the predictor with what it keeps between fits; derived, so pickles leave it behind."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.name: tuple[bytes, ...] | None = None
-        self.current: _Round | None = None
-        self.predictor: Predictor | None = None
-
-    def __reduce__(self) -> tuple[type[_Memo], tuple[()]]:
-        return _Memo, ()
-
-    def __deepcopy__(self, memo: Any) -> _Memo:
-        return _Memo()
 
 
 def _settled(history: History, rows: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ c. 12-epoch validation accuracy is what the search sees for 100 queries; reporte
 
 A miss counts as the cap of 800 queries. Test accuracy in table a is that of the best cell by validation, never the best
 test value seen. ``weaknas-paper`` refits a 4 x 1000 network every ten queries, CPU-minutes a run, so it gets
-``--paper-seeds`` runs, of table a alone. The paper's own figures are remembered, not checked; they are printed for orientation only.
+``--paper-seeds`` runs, of table a alone. The paper's own figures are remembered, not checked, and printed for
+orientation only.
 
 Finished runs are kept under OUT/cache and not made again while the code they depend on is the same.
 """
@@ -100,7 +101,9 @@ def imported(data: Path) -> dict[str, str]:
 def accuracy_at(benchmark: Benchmark, signal: Signal, runs: list[Any], queries: int) -> NDArray[np.float64]:
     """Return the label of each run's incumbent after ``queries``, percent; a run that ended has its optimum."""
     keys = np.array([trail[min(queries, len(trail)) - 1] for _, trail, _ in runs])
-    return 100 * benchmark.labels(benchmark.space._unrank(keys), signal)
+    space = benchmark.space
+    rows = np.searchsorted(space.keys(space.all()), keys)
+    return 100 * benchmark.labels(space.all()[rows], signal)
 
 
 def row(task: Task, strategy: str, runs: list[Any], tests: tuple[Benchmark, Signal] | None) -> dict[str, Any]:

@@ -141,11 +141,8 @@ class _Posterior(Model):
         explained = solve_triangular(self._factor.astype(np.float32), across, lower=True, check_finite=False)
         variance = 1.0 - np.einsum("nk,nk->k", explained, explained, dtype=np.float64)
         left = np.ones(len(candidates), dtype=bool)
-        believed, count = (
-            np.empty((len(candidates), len(candidates)), np.float32),
-            0,
-        )  # a row a pick; pages are touched as needed
-        while left.any():
+        believed = np.empty((len(candidates), len(candidates)), np.float32)  # a row a pick; pages are touched as needed
+        for count in range(len(candidates)):
             score = expected_improvement(mean, np.sqrt(np.maximum(variance, 1e-10)), incumbent)
             row = int(np.argmax(np.where(left, score, -np.inf)))
             yield row
@@ -154,7 +151,6 @@ class _Posterior(Model):
             shared = shared - believed[:count, row] @ believed[:count]
             believed[count] = shared / np.sqrt(max(variance[row], 0.0) + self._noise)
             variance = variance - believed[count] ** 2
-            count += 1
 
 
 def _point(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -185,6 +181,6 @@ def _factorise(
     within: NDArray[np.float64], targets: NDArray[np.float64], noise: float
 ) -> tuple[float, float, NDArray[np.float64], NDArray[np.float64]]:
     """Return log marginal likelihood (up to a constant), noise, Cholesky factor and whitened targets."""
-    factor: NDArray[np.float64] = np.linalg.cholesky(within + noise * np.eye(len(within)))
+    factor = np.linalg.cholesky(within + noise * np.eye(len(within))).astype(np.float64, copy=False)
     whitened: NDArray[np.float64] = solve_triangular(factor, targets, lower=True)
     return float(-0.5 * whitened @ whitened - np.log(np.diag(factor)).sum()), noise, factor, whitened

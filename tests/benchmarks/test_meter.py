@@ -19,6 +19,7 @@ def test_every_purchase_is_charged_repeats_included(small_table):
     assert bought[0] == bought[2]
     assert bought[0].value == benchmark.query(cell[None], "valid", epochs=12, seed=1)[0]
     assert bought[0].cost_s == 10.0 + cell.sum()
+    assert (bought[0].split, bought[0].training_seed) == ("valid", 1)
     with pytest.raises(InputError, match="budget of 3 queries is spent"):
         meter.buy(cell)
 

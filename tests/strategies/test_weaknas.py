@@ -136,6 +136,14 @@ def test_pruned_values_are_hints_and_failures_are_avoided():
     assert len(WeakNAS(space=SPACE).propose(nothing_but, 2, trial_rng(0, 0))) == 2
 
 
+@pytest.mark.parametrize("target", ["rank", "log-regret", "zscore"])
+def test_a_constraint_that_failed_is_the_worst_of_all(target):
+    violation = np.array([np.nan, *np.arange(1.0, 10.0)])
+    history = History.empty(SPACE).extended(SPACE.all()[:10], np.arange(10.0), violation=violation)
+    assert len(WeakNAS(space=SPACE, target=target).propose(history, 2, trial_rng(0, 10))) == 2
+    assert history.best() == 1
+
+
 def test_infinite_values_do_no_harm():
     history = known(10).extended(SPACE.all()[:2], np.array([-np.inf, np.inf]))
     assert len(WeakNAS(space=SPACE).propose(history, 3, trial_rng(0, 0))) == 3
