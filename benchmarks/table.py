@@ -210,6 +210,8 @@ class TableBenchmark(Benchmark):
         self._where = where or f"table {name!r}"
         try:
             self._read(arrow)
+        except DataError:
+            raise
         except NasplugError as error:
             raise DataError(_damaged(self._where, error)) from error
         except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -241,6 +243,11 @@ class TableBenchmark(Benchmark):
         self._keys = self.space.keys(self._genotypes)
         if not self.space.in_range(self._genotypes).all() or not (np.diff(self._keys) > 0).all():
             raise InputError("its rows are not sorted, distinct architectures of the space")
+        if self.rows < self.space.size:
+            self.notes += (
+                f"The table holds {self.rows} of the {self.space.size:.6g} architectures of {self.info.space}: "
+                "a search that proposes another one fails there, and is charged.",
+            )
         self._columns: dict[str, dict[int | None, NDArray[np.float64]]] = {}
         for name, column in zip(names[len(sites) :], self._batch.columns[len(sites) :], strict=True):
             metric, epochs = split_column(name)
@@ -260,7 +267,7 @@ class TableBenchmark(Benchmark):
         """
         actual = _checksum(self._batch, self.info)
         if actual != self.checksum:
-            raise DataError(f"{self._where}: checksum is {actual}, written as {self.checksum}; add or convert it again")
+            raise DataError(_damaged(self._where, f"its checksum is {actual}, {self.checksum} was written"))
         return actual
 
     @property

@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, requires
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -66,8 +66,17 @@ def load(role: Role, name: str) -> Callable[..., Any]:
         if (error.name or "").partition(".")[0] == "nasplug":
             raise
         raise MissingDependencyError(
-            f"{role} {name!r} needs the package {error.name!r}; pip install 'nasplug[all]' or that package"
+            f"{role} {name!r} needs the package {error.name!r}; {_remedy(error.name or '')}"
         ) from error
+
+
+def _remedy(package: str) -> str:
+    """Return the command that installs a package of one of our extras."""
+    for line in requires("nasplug") or ():
+        match = re.match(r"""([\w.-]+).*extra == ["'](\w+)["']""", line)
+        if match and match[1] == package.partition(".")[0]:
+            return f"pip install 'nasplug[{match[2]}]'"
+    return "install it"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,9 @@ def import_delimited(paths: Sequence[Path], options: ImportOptions) -> list[Impo
     space = common.open_space(options.space)
     frames = [_read(path) for path in paths]
     if any(list(frame.columns) != list(frames[0].columns) for frame in frames):
-        raise DataError(f"{', '.join(p.name for p in paths)} have different columns; add them one by one")
+        raise DataError(
+            f"{', '.join(p.name for p in paths)} have different columns; add them one by one, under one --name"
+        )
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     where = " + ".join(path.name for path in paths)
     if not len(frame):
@@ -160,6 +162,11 @@ def _fractions(
         raise DataError(
             f"{where}: {sources} reaches {highest:g}, which is neither clearly percent nor a fraction; give --unit"
         )
+    if unit == "auto" and highest > 1.5 and np.nanmedian(values) <= 1.0:
+        raise DataError(
+            f"{where}: {sources} reaches {highest:g}, but most of its values are at most 1: percent and fractions "
+            "mixed? correct them, or give --unit"
+        )
     percent = unit == "percent" or (unit == "auto" and highest > 1.5)
     top = 100.0 if percent else 1.0
     outside = ((values < 0) | (values > top)).any(axis=1)
@@ -172,4 +179,6 @@ def _fractions(
         )
     how = "percent, stored as fractions (divided by 100)" if percent else "fractions, stored as they are"
     said = "" if unit != "auto" else f" (highest value {highest:g})"
+    if percent and highest <= 1.0:
+        said = f" (highest value {highest:g} percent: if these are fractions, add them again with --unit fraction)"
     return values / top, f"{sources}: taken as {how}{said}"

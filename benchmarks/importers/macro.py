@@ -25,6 +25,8 @@ def import_macro(path: Path, options: ImportOptions) -> list[Imported]:
         rows = list(content.values())
         test = np.array([row["test_acc"] for row in rows], dtype=np.float64) / 100
         counts = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in ("params", "flops")}
+        if not rows:
+            raise DataError(f"{path} has no networks")
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -38,6 +40,9 @@ def import_macro(path: Path, options: ImportOptions) -> list[Imported]:
     outside = ~((test >= 0) & (test <= 1)).all(axis=-1)
     if outside.any():
         raise DataError(f"{path}: test_acc of {names[int(np.argmax(outside))]} must be percent in [0, 100]")
+    for name, values in counts.items():
+        if not np.isfinite(values).all():
+            raise DataError(f"{path}: {name} of {names[int(np.argmin(np.isfinite(values)))]} must be a finite number")
     genotypes = common.architectures(space, names, path.name)
     info = TableInfo(
         space=SPACE,

@@ -43,6 +43,7 @@ _DATASETS = {
 """Our name -> the API's data set and split of valid, and of test."""
 
 _TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+_META = "meta.pickle.pbz2"
 _CELL_FILE = re.compile(r"\d{6}\.pickle\.pbz2")
 
 Cell = tuple[str, Mapping[str, Any]]
@@ -65,8 +66,11 @@ def import_pth(path: Path, options: ImportOptions) -> list[Imported]:
 
 
 def import_nats_folder(path: Path, options: ImportOptions) -> list[Imported]:
-    """Return one table a data set of a NATS-Bench folder ``NATS-tss-*-simple`` or ``-full``."""
-    meta = load_pickle(_unpacked(path / "meta.pickle.pbz2"), str(path / "meta.pickle.pbz2"), _ALLOWED)
+    """Return one table a data set of a NATS-Bench folder ``NATS-tss-*-simple`` or ``-full``, or of the one in ``path``."""
+    unpacked = list(path.glob(f"*/{_META}"))
+    if len(unpacked) == 1 and not (path / _META).exists():
+        path = unpacked[0].parent
+    meta = load_pickle(_unpacked(path / _META), str(path / _META), _ALLOWED)
     files = sorted(file for file in path.iterdir() if _CELL_FILE.fullmatch(file.name))
     if not files:
         raise DataError(f"{path} has no architecture files such as 000000.pickle.pbz2; unpack the archive again")
@@ -80,7 +84,7 @@ def import_nats_folder(path: Path, options: ImportOptions) -> list[Imported]:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(f"{file} has not the layout of NATS-Bench ({type(error).__name__}: {error})") from error
         if inside != {listed}:
-            raise DataError(f"{file} is of {', '.join(sorted(inside))}, meta.pickle.pbz2 says {listed}")
+            raise DataError(f"{file} is of {', '.join(sorted(inside))}, {_META} says {listed}")
         return listed, needed
 
     cells = []

@@ -4,7 +4,14 @@
 Optuna's own samplers as nasplug strategies are in :mod:`.peers`, tables as OptunaHub problems in :mod:`.problem`.
 """
 
-from nasplug.plugins.optuna.sampler import NasSampler
-from nasplug.plugins.optuna.spaces import distributions
+from nasplug.errors import MissingDependencyError
+
+try:
+    from nasplug.plugins.optuna.sampler import NasSampler
+    from nasplug.plugins.optuna.spaces import distributions
+except ModuleNotFoundError as error:
+    if error.name != "optuna":
+        raise
+    raise MissingDependencyError("Optuna's plugin needs the package 'optuna'; pip install 'nasplug[optuna]'") from error
 
 __all__ = ["NasSampler", "distributions"]

@@ -97,7 +97,7 @@ def test_several_files_are_rows_of_one_table(tmp_path: Path) -> None:
     (one,) = import_files([first, second], options("acc=valid"))
     assert one.table.columns["valid"].tolist() == [0.01, 0.5, 0.7]
     third = csv(tmp_path, "arch,accuracy\nA2,70\n", "c.csv")
-    with pytest.raises(DataError, match=r"a\.csv, c\.csv have different columns"):
+    with pytest.raises(DataError, match=r"a\.csv, c\.csv have different columns; .* under one --name"):
         import_files([first, third], options("acc=valid"))
     with pytest.raises(DataError, match=r"a\.csv \+ a\.csv: rows 1 and 3 are the same architecture"):
         import_files([first, first], options("acc=valid"))
@@ -184,6 +184,7 @@ def test_export_refuses(tmp_path: Path) -> None:
         ("arch,acc\nA0,60\nA1,100.5\n", r"row 2 .*acc must lie in \[0, 100\], got 100.5"),
         ("arch,acc\nA0,0.5\nA1,-0.5\n", r"row 2 .*acc must lie in \[0, 1\], got -0.5"),
         ("arch,acc\nA0,0.5\nA1,1.2\n", "1.2, which is neither clearly percent nor a fraction; give --unit"),
+        ("arch,acc\nA0,0.5\nA1,0.6\nA2,70\n", "reaches 70, but most of its values are at most 1"),
         ("arch,acc\n", "has no rows"),
         ("", "not a readable table"),
         ("arch,acc\nA0,60\nA1,70,80,90\n", "not a readable table"),
@@ -203,6 +204,11 @@ def test_units(tmp_path: Path) -> None:
         import_files([percent], options("acc=valid@12", unit="fraction"))
     (one,) = import_files([percent], options("acc=valid@12", unit="percent"))
     assert one.table.columns["valid@12"].max() == 0.8025
+    mixed = csv(tmp_path, "arch,acc\nA0,0.5\nA1,0.6\nA2,70\n", "mixed.csv")
+    assert import_files([mixed], options("acc=valid@12", unit="percent"))[0].table.columns["valid@12"].max() == 0.7
+    low = csv(tmp_path, "arch,acc\nA0,0.5\nA1,0.8\n", "low.csv")
+    (one,) = import_files([low], options("acc=valid@12", unit="percent"))
+    assert "0.8 percent: if these are fractions" in one.messages[0]
     low = csv(tmp_path, "arch,acc\nA0,0.5\nA1,1.2\n", "low.csv")
     (one,) = import_files([low], options("acc=valid@12", unit="percent"))
     assert one.table.columns["valid@12"].max() == pytest.approx(0.012)
@@ -294,7 +300,7 @@ def test_more_columns_for_the_same_architectures(tmp_path: Path) -> None:
     assert list(table.columns()) == ["valid@12", "test@200"]
     assert table.query(SPACE.from_string(STRINGS[:2]), "test").tolist() == [0.65, 0.75]
     assert (table.search, table.report) == (Signal("valid", 12), Signal("test", 200))
-    assert table.notes == ()  # the note on one split went with the second split
+    assert table.info.notes == ()  # the note on one split went with the second split
     assert "a.csv" in table.info.source
     assert "b.csv" in table.info.source
     assert table.info.licence.count("not stated") == 1
@@ -378,7 +384,11 @@ def test_macro(tmp_path: Path) -> None:
         ('{"00000000": {"test_acc": [80, 81], "params": "many", "flops": 1}}', "not readable JSON"),
         ('{"00000000": {"test_acc": [80, 180], "params": 1, "flops": 1}}', "test_acc of 00000000 must be percent"),
         ('{"00000009": {"test_acc": [80, 80], "params": 1, "flops": 1}}', "row 1"),
-        ("{}", "at least one architecture"),
+        (
+            '{"00000000": {"test_acc": [80, 80], "params": "nan", "flops": 1}}',
+            "params of 00000000 must be a finite number",
+        ),
+        ("{}", r"macro\.json has no networks"),
     ],
 )
 def test_bad_macro(tmp_path: Path, content: str, match: str) -> None:
@@ -507,7 +517,7 @@ def test_pth_is_what_nas_201_api_answers(pth: dict[str, Path], kind: str) -> Non
     assert (c10.search, c10.report) == (Signal("valid", 200, "one"), Signal("test", 200))
     assert "different trainings" in c10.notes[0]
     assert c10.info.licence == "MIT"
-    assert tables["cifar100"].notes == ()
+    assert tables["cifar100"].info.notes == ()
 
 
 def test_architectures_refused_only_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -639,6 +649,14 @@ def test_nats_folder(nats: Path, pth: dict[str, Path]) -> None:
         assert one.table.columns.keys() == other.table.columns.keys()
         for name, values in one.table.columns.items():
             assert np.array_equal(values, other.table.columns[name], equal_nan=True)
+
+
+def test_folder_around_a_nats_folder(nats: Path) -> None:
+    names = [one.name for one in import_files([nats], ImportOptions())]
+    assert [one.name for one in import_files([nats.parent], ImportOptions())] == names
+    shutil.copytree(nats, nats.with_name("second"))
+    with pytest.raises(DataError, match=r"cannot read .*meta"):
+        import_files([nats.parent], ImportOptions())
 
 
 def repack(path: Path, content: Any) -> None:

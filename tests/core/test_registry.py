@@ -132,8 +132,19 @@ def test_another_package_adds_plugins_without_import(plugins):
 
 
 def test_a_missing_package_is_named(plugins):
-    with pytest.raises(MissingDependencyError, match="strategy 'needy' needs the package 'a_package_that_nobody_has'"):
+    with pytest.raises(
+        MissingDependencyError, match="strategy 'needy' needs the package 'a_package_that_nobody_has'; install"
+    ):
         load("strategy", "needy")
+
+
+def test_a_missing_package_of_ours_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    for name in [name for name in sys.modules if name.startswith("nasplug.plugins.optuna")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingDependencyError, match=r"needs the package 'optuna'; pip install 'nasplug\[optuna\]'"):
+        load("strategy", "optuna")
+    assert registry._remedy("plotly.graph_objects") == "pip install 'nasplug[report]'"
 
 
 def test_a_hole_in_our_own_package_is_no_missing_dependency(plugins):
