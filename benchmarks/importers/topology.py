@@ -66,7 +66,7 @@ def import_pth(path: Path, options: ImportOptions) -> list[Imported]:
 
 
 def import_nats_folder(path: Path, options: ImportOptions) -> list[Imported]:
-    """Return one table a data set of a NATS-Bench folder ``NATS-tss-*-simple`` or ``-full``, or of the one in ``path``."""
+    """Return one table a data set of a NATS-Bench folder ``NATS-tss-*-simple`` or ``-full``, or of the one inside."""
     unpacked = list(path.glob(f"*/{_META}"))
     if len(unpacked) == 1 and not (path / _META).exists():
         path = unpacked[0].parent
