@@ -1,4 +1,4 @@
-"""nasplug: architecture-search strategies and cost models that plug into Optuna and NNI."""
+"""nasplug: architecture-search strategies that plug into Optuna, judged on NAS-Bench tables."""
 
 from importlib.metadata import version
 
