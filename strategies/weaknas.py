@@ -100,7 +100,8 @@ class WeakNAS(Strategy):
         acquisition: ``ei``, or ``pool`` (uniform draws from the best predictions, the paper's).
         initial: observations before the first fit.
         design: how those are chosen: ``spread`` (far from each other) or ``uniform``.
-        batch: proposals a round; None: one while there are fewer than 54 observations, then n / 6 - 7.
+        batch: proposals a round; None: with ``gp`` one while there are fewer than 54 observations, then n / 6 - 7; with
+            the other predictors, slower to fit, ten.
         pool: how many of the best predictions ``pool`` draws from, those already evaluated included.
 
     Raises: InputError for an option out of range; UnknownNameError for a name that does not exist.
@@ -149,7 +150,9 @@ class WeakNAS(Strategy):
         return chosen[len(history) :]
 
     def _batch_at(self, size: int) -> int:
-        return self.batch or max(1, size // 6 - 7)
+        if self.batch is not None:
+            return self.batch
+        return max(1, size // 6 - 7) if self.predictor == "gp" else 10
 
     def _refit_at(self, known: int) -> int:
         """Return how many observations the round in force was fitted on; a function of their number alone."""
@@ -187,6 +190,7 @@ class WeakNAS(Strategy):
         candidates = self._pool_of_candidates(genotypes[~failed], targets, rng)
         models = [predictor.fit(genotypes[~failed], target, rng) for target in targets]
         means = np.stack([model.mean(candidates) for model in models] or [rng.random(len(candidates))], axis=1)
+        doubtful = np.zeros(len(candidates), dtype=bool)
         if feasible.any() and not feasible.all():
             doubtful = predictor.fit(genotypes, np.where(feasible, 1.0, -1.0), rng).mean(candidates) < 0
             means[doubtful] -= 2 * np.ptp(means, axis=0) + 1  # behind all that is predicted feasible
@@ -196,7 +200,8 @@ class WeakNAS(Strategy):
         means[seen] = -np.inf
         # Fronts are peeled one by one, and nothing but their order is used.
         wanted = SHORTLIST if len(models) == 1 else 2 * max(self.pool, self._batch_at(len(evaluated)))
-        best = _best_rows(means, min(wanted, int((~seen).sum())), rng)
+        left = int((~seen & ~doubtful).sum()) or int((~seen).sum())  # the acquisition must not bring back the doubtful
+        best = _best_rows(means, min(wanted, left), rng)
         order: Iterator[int] = iter(range(len(best)))
         if self.acquisition == "ei" and len(models) == 1:
             rivals = targets[0][feasible[~failed]] if feasible.any() else targets[0]

@@ -40,6 +40,7 @@ class ImportOptions:
         arch_column: column of architecture strings; None tries the usual names.
         metrics: ``COLUMN=METRIC[@EPOCHS][#SEED]`` texts; none takes the columns that are named like metrics.
         unit: of accuracies; ``auto`` tells percent from fraction by the range of each metric.
+        partial: whether CSV and Parquet files may lack architectures of a space that can be listed.
         search: the default signal of a search, None for the longest-trained ``valid`` (else ``test``).
         report: the default signal of a report, None for the longest-trained ``test`` (else what search sees).
         source: where the labels come from; None for the files' names.
@@ -51,6 +52,7 @@ class ImportOptions:
     arch_column: str | None = None
     metrics: Sequence[str] = ()
     unit: Unit = "auto"
+    partial: bool = True
     search: str | None = None
     report: str | None = None
     source: str | None = None

@@ -73,7 +73,14 @@ def import_delimited(paths: Sequence[Path], options: ImportOptions) -> list[Impo
             messages += [message]
         columns[metric] = values[:, 0] if values.shape[1] == 1 else values
     if len(genotypes) < space.size:
-        messages.append(f"{len(genotypes)} of the {space.size:.6g} architectures of {space.name}")
+        share = f"{len(genotypes)} of the {space.size:.6g} architectures of {space.name}"
+        if space.enumerable and not options.partial:
+            lacking = space.all()[~np.isin(space.keys(space.all()), space.keys(genotypes))]
+            raise DataError(
+                f"{where} holds {share}; missing is, for example, {space.to_string(lacking[:1])[0]}. Complete it, or "
+                "give --partial if the table is meant to be a part"
+            )
+        messages.append(share)
     info = TableInfo(
         space=str(options.space),
         search=Signal("valid"),

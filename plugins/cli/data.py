@@ -43,6 +43,9 @@ def add(
         ),
     ] = None,
     unit: Annotated[UnitName, typer.Option(help="Unit of accuracies in the file.")] = UnitName.auto,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="A CSV or Parquet file may lack architectures of its space.")
+    ] = False,
     search: Annotated[str | None, typer.Option(help="What a search sees by default, such as valid@12.")] = None,
     report: Annotated[str | None, typer.Option(help="What a report shows by default, such as test@200.")] = None,
     source: Annotated[str | None, typer.Option(help="Where the labels come from; the file's name if left out.")] = None,
@@ -66,6 +69,7 @@ def add(
             arch_column=arch_column,
             metrics=tuple(metric or ()),
             unit=unit.value,
+            partial=partial,
             search=search,
             report=report,
             source=source,

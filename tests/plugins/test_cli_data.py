@@ -26,7 +26,7 @@ def labels(tmp_path: Path) -> Path:
 
 
 def added(labels: Path, *more: str) -> list[str]:
-    options = ["--space", "nasbench201", "--arch-column", "arch_str", "--name", "mine"]
+    options = ["--space", "nasbench201", "--arch-column", "arch_str", "--name", "mine", "--partial"]
     return [
         "data",
         "add",
@@ -120,7 +120,7 @@ def test_info_of_a_built_in_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_seeds_are_shown_as_a_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.DataFrame({"arch": STRINGS, "valid#0": [0.1, 0.2, 0.3], "valid#1": [0.1, None, 0.3]})
     frame.to_csv(tmp_path / "seeds.csv", index=False)
-    assert run(["data", "add", str(tmp_path / "seeds.csv"), "--space", "nasbench201"]) == 0
+    assert run(["data", "add", str(tmp_path / "seeds.csv"), "--space", "nasbench201", "--partial"]) == 0
     assert run(["data", "info", "seeds"]) == 0
     assert "1 to 2" in capsys.readouterr().out
 
@@ -148,6 +148,10 @@ def test_export(labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (
             ["data", "add", "LABELS", "--space", "nasbench201", "--metric", "acc12=valid", "--unit", "fraction"],
             "is it percent?",
+        ),
+        (
+            ["data", "add", "LABELS", "--space", "nasbench201", "--metric", "acc12=valid"],
+            "3 of the 15625 architectures of nasbench201; missing is, for example, |none~0|+|none~0|none~1|+",
         ),
         (["data", "add", "LABELS", "--unit", "permille"], "permille"),
         (["data", "add", "LABELS", "--format", "excel"], "unknown format 'excel'"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nasplug.errors import InputError
-from nasplug.spaces import Categorical, NASBench201, ParameterSpace
+from nasplug.spaces import Categorical, Integer, NASBench201, ParameterSpace
 from nasplug.strategies import History, Status, WeakNAS, WeakNASPaper, trial_rng
 from nasplug.strategies.predictors import GaussianProcess, Ridge
 
@@ -102,6 +102,15 @@ def test_infeasible_regions_are_left():
     best = max(accuracy(SPACE.all())[violation(SPACE.all()) == 0])
     assert history.values[history.best(), 0] == best
     assert (history.violation[30:] <= 0).mean() > 0.6
+
+
+def test_what_is_predicted_infeasible_does_not_come_back():
+    space = ParameterSpace([Integer("x", 0, 60)])
+    strategy, history = WeakNAS(space=space), History.empty(space)
+    for number in range(15):
+        rows = strategy.propose(history, 1, trial_rng(0, number))
+        history = history.extended(rows, rows[:, 0].astype(float), violation=np.maximum(rows[:, 0] - 30.0, 0))
+    assert history.values[history.best(), 0] == 30  # without foresight it walks down from 60
 
 
 def test_feasibility_is_sought_while_there_is_none():
