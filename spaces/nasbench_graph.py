@@ -70,11 +70,17 @@ class NASBenchGraph(EnumeratedSpace):
     operations: ClassVar[tuple[str, ...]] = OPERATIONS
     """Operation names in code order; ``fc`` and ``skip`` are always among them."""
     _registered: ClassVar[str] = "nasbench-graph"
+    _size: ClassVar[int] = 26_206
 
     def __init__(self) -> None:
         sites = [Categorical("link", tuple(",".join(map(str, link)) for link in LINKS))]
         sites += [Categorical(f"op_{node}", self.operations) for node in range(1, _NODES + 1)]
         super().__init__(self._registered, sites)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of representatives; written down, since counting them is the slow part of opening a table."""
+        return self._size
 
     def repair(self, genotypes: Genotypes) -> Genotypes:
         """Return the representative of each combination ``(n, 5)``; see the class for the rules."""
@@ -176,6 +182,7 @@ class NASBenchGraphProteins(NASBenchGraph):
 
     operations = ("gcn", "sage", "arma", "fc", "skip")
     _registered = "nasbench-graph-proteins"
+    _size = 2_021
 
 
 def _lift_skips(parents: NDArray[np.int64], ops: Genotypes, skip: int) -> tuple[NDArray[np.int64], Genotypes]:
