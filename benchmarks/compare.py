@@ -40,8 +40,9 @@ from nasplug import registry
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
 from nasplug.benchmarks.catalog import open_benchmark
+from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.meter import Meter
-from nasplug.errors import DataError, InputError, NasplugError
+from nasplug.errors import InputError, NasplugError
 from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
 
 __all__ = [
@@ -57,11 +58,11 @@ __all__ = [
     "environment",
     "one_thread",
     "search",
-    "write_whole",
 ]
 
 BACKENDS = ("loky",)
 META_KEY = b"nasplug"
+RESUME = "free space or choose another folder with --out; finished runs are kept and the same command resumes"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "torch")
 
@@ -333,7 +334,7 @@ def compare(
     }
     for (name, spec), folder in folders.items():
         identity = json.dumps(_identity(arenas[name], name, spec), indent=1, sort_keys=True)
-        write_whole(folder / "identity.json", partial(_save_text, identity))
+        write_whole(folder / "identity.json", partial(_save_text, identity), remedy=RESUME)
 
     plan = [
         _Run(name, arenas[name].checksum, spec, arenas[name].search, study.budget, study.seed + i)
@@ -353,7 +354,7 @@ def compare(
         if isinstance(result, Failure):
             failures[run] = result
         else:
-            write_whole(paths[run], partial(_save, result))
+            write_whole(paths[run], partial(_save, result), remedy=RESUME)
             traces[run] = result
         progress(len(traces) + len(failures), len(plan))
 
@@ -380,8 +381,8 @@ def compare(
         "runs_computed": outcome.computed,
         "wall_s": round(time.perf_counter() - started, 3),
     }
-    write_whole(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine))
-    write_whole(out / "results.parquet", lambda path: _save_parquet(path, results, facts))
+    write_whole(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine), remedy=RESUME)
+    write_whole(out / "results.parquet", lambda path: _save_parquet(path, results, facts), remedy=RESUME)
     return outcome
 
 
@@ -500,23 +501,6 @@ def _folder(arena: Arena, name: str, strategy: str) -> str:
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
-
-
-def write_whole(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all; raises DataError naming it and the remedy."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error.strerror or error}); free space or choose another folder with --out; "
-            "finished runs are kept and the same command resumes"
-        ) from error
 
 
 def _save_text(text: str, path: Path) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.table import TableBenchmark
-from nasplug.errors import DataError, InputError
+from nasplug.errors import InputError
 
 __all__ = ["export_table"]
 
@@ -32,16 +31,14 @@ def export_table(table: TableBenchmark, path: Path) -> None:
             whole = seeds == 1 and not np.mod(column, 1).any() and np.abs(column).max() < 2**53
             columns[name if seeds == 1 else f"{name}#{seed}"] = column.astype(np.int64) if whole else column
     frame = pd.DataFrame(columns)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+
+    def save(temporary: Path) -> None:
         if kind == ".parquet":
             frame.to_parquet(temporary, index=False)
         else:
             # A time stamp inside .gz would give the same table other bytes each time.
-            packing = {"method": "gzip", "mtime": 0} if kind == ".csv.gz" else None
-            frame.to_csv(temporary, index=False, compression=packing)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise DataError(f"cannot write {path}: {error.strerror or error}; choose a folder you can write to") from error
+            frame.to_csv(
+                temporary, index=False, compression={"method": "gzip", "mtime": 0} if kind == ".csv.gz" else None
+            )
+
+    write_whole(path, save)

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.checklist import fill_checklist
-from nasplug.benchmarks.compare import META_KEY, write_whole
+from nasplug.benchmarks.compare import META_KEY
+from nasplug.benchmarks.files import write_whole
 from nasplug.errors import DataError
 
 __all__ = ["SCHEMA", "summarise", "write_summary"]

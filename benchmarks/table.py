@@ -11,13 +11,10 @@ Shapes:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +27,7 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.files import write_whole
 from nasplug.errors import DataError, InputError, NasplugError, UnknownNameError
 from nasplug.spaces import Genotypes, Space
 
@@ -417,22 +415,9 @@ def write_table(arrow: pa.Table, path: Path) -> None:
 
     Raises: DataError if the folder cannot be made or written, or is full; a file that was there stays as it was.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as sink:
-            with pa.ipc.new_file(sink, arrow.schema) as writer:
-                writer.write_table(arrow)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; free space, make the folder writable, "
-            "or set NASPLUG_DATA to another one"
-        ) from error
+
+    def save(temporary: Path) -> None:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, arrow.schema) as writer:
+            writer.write_table(arrow)
+
+    write_whole(path, save, remedy="free space, make the folder writable, or set NASPLUG_DATA to another one")

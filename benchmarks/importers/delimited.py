@@ -75,9 +75,9 @@ def import_delimited(paths: Sequence[Path], options: ImportOptions) -> list[Impo
     if len(genotypes) < space.size:
         share = f"{len(genotypes)} of the {space.size:.6g} architectures of {space.name}"
         if space.enumerable and not options.partial:
-            lacking = space.all()[~np.isin(space.keys(space.all()), space.keys(genotypes))]
+            absent = space.all()[~np.isin(space.keys(space.all()), space.keys(genotypes))]
             raise DataError(
-                f"{where} holds {share}; missing is, for example, {space.to_string(lacking[:1])[0]}. Complete it, or "
+                f"{where} holds {share}; missing is, for example, {space.to_string(absent[:1])[0]}. Complete it, or "
                 "give --partial if the table is meant to be a part"
             )
         messages.append(share)

@@ -12,7 +12,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from nasplug.benchmarks.compare import write_whole
+from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.report.content import page
 from nasplug.benchmarks.report.study import Study, read_study
 from nasplug.errors import MissingDependencyError

@@ -35,6 +35,7 @@ def search(
     from nasplug.benchmarks import compare as protocol
     from nasplug.benchmarks.base import Signal
     from nasplug.benchmarks.catalog import open_benchmark
+    from nasplug.benchmarks.files import write_whole
     from nasplug.errors import InputError
     from nasplug.strategies import Status
 
@@ -79,7 +80,7 @@ def search(
             "report_value": float(opened.labels(genotype, arena.report, seed)[0]),
         }
     if out is not None:
-        protocol.write_whole(out, lambda path: path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
+        write_whole(out, lambda path: path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:

@@ -166,7 +166,7 @@ def test_export_refuses(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.csv, \.csv\.gz or \.parquet, got 'x\.xlsx'"):
         export_table(stored.benchmark, tmp_path / "x.xlsx")
     with pytest.raises(DataError, match="cannot write"):
-        export_table(stored.benchmark, tmp_path / "absent" / "x.csv")
+        export_table(stored.benchmark, csv(tmp_path, GOOD) / "x.csv")  # a file where a folder should be
 
 
 @pytest.mark.parametrize(
