@@ -193,7 +193,7 @@ class NasSampler(BaseSampler):
             history = log.history(space, trial.number)
             if withdrawn:
                 k, m = len(withdrawn), history.n_objectives
-                history = history.extended(np.array(withdrawn), np.full((k, m), np.nan), Status.FAILED)
+                history = history.extended(np.array(withdrawn), np.full((k, m), np.nan), Status.RUNNING)
             genotype, unseen = self._choose(study, trial.number, log, space, history, _fixed(log, trial, space), rng)
             params = space.decode(genotype)
             if not unseen:
