@@ -192,7 +192,7 @@ def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
             strategy = _configured(opener, run.benchmark, run.checksum, run.strategy)
             steps = list(search(strategy, benchmark, run.signal, budget=run.budget, seed=run.seed))
     except Exception as error:
-        # Reported with the run's name and the whole traceback; the other runs go on.
+        # Reported with the run's name, the traceback written beside where the run would be; the other runs go on.
         lines = traceback.format_exception_only(error)
         return run, Failure(run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), traceback.format_exc())
     rows = [
@@ -353,6 +353,7 @@ def compare(
     for run, result in _parallel([run for run in plan if run not in traces], opener, jobs, backend):
         if isinstance(result, Failure):
             failures[run] = result
+            write_whole(paths[run].with_suffix(".error.txt"), partial(_save_text, result.details), remedy=RESUME)
         else:
             write_whole(paths[run], partial(_save, result), remedy=RESUME)
             traces[run] = result

@@ -6,11 +6,13 @@ maps to harmless ones; any other name stops the reading before anything of it is
 
 from __future__ import annotations
 
+import inspect
 import io
 import pickle
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, BinaryIO, ClassVar
 
 from nasplug.errors import DataError
@@ -61,11 +63,21 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, stream: BinaryIO, allowed: Allowed):
         super().__init__(stream)
         self._allowed = allowed
+        self._given: dict[tuple[str, str], Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
+        """Return what stands for a name, made anew: a pickle may set attributes on it, and must not reach the next."""
+        asked = module, name
+        if asked not in self._allowed:
             raise DataError(f"it asks for {module}.{name}, which result data have no use for; it was not run")
-        return self._allowed[module, name]
+        if asked not in self._given:
+            ours = self._allowed[asked]
+            if inspect.isfunction(ours):
+                ours = partial(ours)
+            elif isinstance(ours, type) and ours.__module__ != "builtins" and ours is not OrderedDict:
+                ours = type(ours.__name__, (ours,), {})
+            self._given[asked] = ours
+        return self._given[asked]
 
     def persistent_load(self, pid: Any) -> None:
         """Stand for a tensor's storage in a torch file: weights are left where they are."""

@@ -225,8 +225,7 @@ class WeakNAS(Strategy):
         fresh = self.space.sample(1000, rng)
         if not len(genotypes):
             return fresh
-        order = np.concatenate(list(fronts(np.stack(targets, axis=1))))
-        parents = genotypes[order[:10]]
+        parents = genotypes[_best_rows(np.stack(targets, axis=1), 10, rng)]
         mutants = self.space.mutate(parents[rng.integers(len(parents), size=750)], rng)
         further = self.space.mutate(mutants[:250], rng)
         mothers, fathers = rng.integers(len(parents), size=(2, 250))

@@ -209,6 +209,9 @@ def test_a_strategy_that_raises_loses_only_its_run(small_table, tmp_path, climbe
     )
     assert "Climber" not in str(outcome.failures[0])
     assert "in propose" in outcome.failures[0].details
+    written = sorted(tmp_path.rglob("*.error.txt"))
+    assert written
+    assert "in propose" in written[0].read_text(encoding="utf-8")
     frame = pd.read_parquet(tmp_path / "results.parquet")
     finished = frame.groupby("strategy")["seed"].unique()
     assert set(finished["random"]) == set(range(seeds))

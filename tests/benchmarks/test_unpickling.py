@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nasplug.benchmarks.unpickling import load_pickle
+from nasplug.benchmarks.unpickling import RESULT_NAMES, load_pickle
 from nasplug.errors import DataError
 
 
@@ -62,3 +62,17 @@ def test_several_pickles_of_one_stream(tmp_path: Path) -> None:
     with path.open("rb") as stream:
         assert load_pickle(stream, "file", {}) == 1
         assert load_pickle(stream, "file", {}) == "second"
+
+
+class Plain:
+    """Stands for a foreign class."""
+
+
+def test_what_a_pickle_does_to_a_stand_in_ends_with_it() -> None:
+    attributes = b"(N}V__defaults__\n(I1\ntst" + b"b."  # BUILD with attributes to set
+    with pytest.raises(DataError, match="truncated or not a pickle"):
+        load_pickle(b"cnumpy._core.multiarray\nscalar\n" + attributes, "x.pkl")
+    assert RESULT_NAMES["numpy._core.multiarray", "scalar"].__defaults__ is None
+    changed = load_pickle(b"cforeign\nPlain\n" + attributes, "x.pkl", {("foreign", "Plain"): Plain})
+    assert changed.__defaults__ == (1,)
+    assert not hasattr(Plain, "__defaults__")
