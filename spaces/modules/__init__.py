@@ -1,0 +1,1 @@
+"""Torch networks of the spaces. The only part of the room that imports torch."""
