@@ -176,9 +176,12 @@ class BankModel(CostModel):
     def pretrain(self, bank: LatencyBank) -> Self:
         """Learn from the source devices and return the model; raises InputError for a bank of another space."""
 
+    @abstractmethod
     def suggest(self, n: int, rng: np.random.Generator) -> Genotypes:
-        """Return ``n`` architectures of the bank worth measuring on a new device, ``(n, s)``; by default random ones."""
-        raise NotImplementedError
+        """Return ``n`` architectures of the bank worth measuring on a new device, ``(n, s)``, before any latency of it.
+
+        Raises: InputError before :meth:`pretrain`, or for more than the bank holds.
+        """
 
 
 def load_cost_model(path: Path, space: Space | None = None) -> CostModel:
