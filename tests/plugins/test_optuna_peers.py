@@ -79,10 +79,10 @@ def test_batches_running_failed_and_constrained_rows() -> None:
     assert mirror.continues(told)
     peer.propose(told, 1, trial_rng(0, 2))
     assert peer._mirrors[0] is mirror
-    states = [t.state.name for t in mirror._study.trials]
+    states = [t.state.name for t in mirror.optimizer.study.trials]
     assert states[:4] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
     if hasattr(optuna.trial.FrozenTrial, "constraints"):
-        assert mirror._study.trials[1].constraints == {"violation": 3.0}
+        assert mirror.optimizer.study.trials[1].constraints == {"violation": 3.0}
 
 
 def test_a_history_that_does_not_continue_is_told_anew() -> None:
@@ -93,7 +93,7 @@ def test_a_history_that_does_not_continue_is_told_anew() -> None:
     assert not mirror.continues(other)
     peer.propose(other, 1, trial_rng(0, 10))
     assert peer._mirrors[0] is not mirror
-    assert len([t for t in peer._mirrors[0]._study.trials if t.state.is_finished()]) == 8
+    assert len([t for t in peer._mirrors[0].optimizer.study.trials if t.state.is_finished()]) == 8
 
 
 def test_pickles_without_its_study_and_equals_its_copy() -> None:
