@@ -64,7 +64,7 @@ BACKENDS = ("loky",)
 META_KEY = b"nasplug"
 RESUME = "free space or choose another folder with --out; finished runs are kept and the same command resumes"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "torch")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "nni", "torch")
 
 Trace = NDArray[np.void]
 """A run as a structured array, one row a query: genotype, value, cost_s, status, suggest_ms."""

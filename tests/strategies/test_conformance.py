@@ -32,7 +32,10 @@ SPECS = {
     "weaknas": "weaknas",
     "weaknas-paper": "weaknas-paper:predictor=ridge",
 }
-ELSEWHERE = {"optuna": "tests/plugins/test_optuna_peers.py: a peer's state is Optuna's"}
+ELSEWHERE = {
+    "nni": "tests/plugins/test_nni_peers.py: a peer's state is NNI's",
+    "optuna": "tests/plugins/test_optuna_peers.py: a peer's state is Optuna's",
+}
 
 SPACES: dict[str, Space] = {
     "nasbench201": NASBench201(),
