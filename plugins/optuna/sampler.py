@@ -9,7 +9,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +21,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nasplug.errors import InputError, SpaceExhaustedError
+from nasplug.plugins.configured import checked_seed, drawn_seed, strategy_over
 from nasplug.plugins.optuna import storage
 from nasplug.plugins.optuna.spaces import StudySpace
 from nasplug.plugins.optuna.trials import TrialLog, countable
@@ -91,14 +91,13 @@ class NasSampler(BaseSampler):
         seed: int | None = None,
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ):
-        if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
-            raise InputError(f"seed must be an integer of at least 0, or None, got {seed!r}")
-        self._seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) if seed is None else int(seed)
+        seed = checked_seed(seed)
+        self._seed = drawn_seed() if seed is None else seed
         self._strategy = strategy
         self._constraints_func = constraints_func
         self._given = _given_space(strategy, space, compact)
         # Built once now, so that a wrong name or option is an error here and not in the middle of a study.
-        self._current = _strategy_over(strategy, NASBench201() if self._given is None else self._given.space)
+        self._current = strategy_over(strategy, NASBench201() if self._given is None else self._given.space)
         self._inferred: tuple[Mapping[str, BaseDistribution], StudySpace | None] = ({}, None)
         self._warned: set[str] = set()
         self._start()
@@ -305,7 +304,7 @@ class NasSampler(BaseSampler):
 
     def _strategy_for(self, space: Space) -> Strategy:
         if self._current.space != space:
-            self._current = _strategy_over(self._strategy, space)
+            self._current = strategy_over(self._strategy, space)
         return self._current
 
     def _stop(self, study: Study) -> None:
@@ -338,17 +337,6 @@ def _given_space(
     if found is None:
         raise InputError(f"space= has no parameter with more than one value: {dict(named)}")
     return found
-
-
-def _strategy_over(strategy: str | Spec | type[Strategy] | Strategy, space: Space) -> Strategy:
-    if isinstance(strategy, Strategy):
-        return strategy if strategy.space == space else replace(strategy, space=space)
-    if isinstance(strategy, type) and issubclass(strategy, Strategy):
-        return strategy(space=space)
-    if not isinstance(strategy, str | Spec):
-        raise InputError(f"strategy must be a name, a Spec, a Strategy class or object, got {strategy!r}")
-    made: Strategy = configure("strategy", strategy, space)
-    return made
 
 
 def _fixed(log: TrialLog, trial: FrozenTrial, space: StudySpace) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nasplug.errors import InputError
+from nasplug.plugins.configured import fitting
 from nasplug.spaces import Categorical, Float, Genotypes, Integer, Parameter, ParameterSpace, Space
 
 __all__ = ["ARCHITECTURE", "StudySpace", "distributions"]
@@ -108,14 +109,7 @@ class StudySpace:
         codes = np.zeros((len(params), self.space.n_sites), np.int64)
         fits = np.zeros(len(params), dtype=bool)
         rows = [row for row, one in enumerate(params) if self._names <= one.keys()]
-        if rows:
-            try:
-                codes[rows] = self.codes([params[row] for row in rows])
-                fits[rows] = True
-            except InputError:
-                if len(params) > 1:  # one bad row refuses the batch
-                    for row in rows:
-                        codes[row : row + 1], fits[row : row + 1] = self.encode([params[row]])
+        codes[rows], fits[rows] = fitting([params[row] for row in rows], self.space.n_sites, self.codes)
         return codes, fits
 
     def codes(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
