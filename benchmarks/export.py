@@ -22,7 +22,7 @@ def export_table(table: TableBenchmark, path: Path) -> None:
     """
     kind = next((end for end in (".csv", ".csv.gz", ".parquet") if path.name.endswith(end)), None)
     if kind is None:
-        raise InputError(f"expected a file named .csv, .csv.gz or .parquet, got {path.name!r}")
+        raise InputError(f"expected a file named .csv, .csv.gz, .parquet or, for NNI, .db, got {path.name!r}")
     columns: dict[str, object] = {"architecture": table.space.to_string(table.architectures())}
     for name, seeds in table.columns().items():
         values = table.column(name)

@@ -171,19 +171,52 @@ def info(name: Annotated[str, typer.Argument(help="Name of a benchmark.")], as_j
 
 @app.command()
 def export(
-    name: Annotated[str, typer.Argument(help="Name of a benchmark.")],
-    file: Annotated[Path, typer.Argument(help="FILE.csv, FILE.csv.gz or FILE.parquet.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Name of a benchmark. For FILE.db several, each NAME or NAME=DATASET."),
+    ],
+    file: Annotated[Path, typer.Argument(help="FILE.csv, FILE.csv.gz, FILE.parquet, or FILE.db for NNI.")],
+    mean: Annotated[
+        bool, typer.Option("--mean", help="FILE.db: one training a configuration, the mean over training seeds.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a table as CSV or Parquet; 'nasplug data add FILE --space SPACE' reads it back."""
+    """Write a table as CSV or Parquet, which 'nasplug data add FILE --space SPACE' reads back.
+
+    FILE.db is what nni.nas.benchmark reads: tables over NAS-Bench-201, DATASET being cifar10, cifar100 or
+    imagenet16-120. In Python, nasplug.plugins.nni.benchmark_db.use_database(FILE) hands it to NNI.
+    """
+    if file.suffix == ".db":
+        _export_for_nni(names, file, mean, as_json)
+        return
+    if len(names) > 1 or mean:
+        raise InputError(f"several tables, and --mean, are for FILE.db alone, got {file.name!r}")
     from nasplug.benchmarks.export import export_table
 
+    name = names[0]
     table = _open(name)
     export_table(table, file)
     if as_json:
         _print_json({"name": name, "file": str(file), "rows": table.rows, "columns": list(table.columns())})
     else:
         print(f"{file}: {table.rows} architectures, {', '.join(table.columns())}")
+
+
+def _export_for_nni(names: list[str], file: Path, mean: bool, as_json: bool) -> None:
+    from nasplug.plugins.nni.benchmark_db import dataset_of, export_database
+
+    tables: dict[str, TableBenchmark] = {}
+    for text in names:
+        name, _, dataset = text.partition("=")
+        dataset = dataset or dataset_of(name)
+        if dataset in tables:
+            raise InputError(f"two tables of {dataset}: {tables[dataset].name} and {name}; one file holds one of each")
+        tables[dataset] = _open(name)
+    trainings = export_database(tables, file, mean=mean)
+    if as_json:
+        _print_json({"names": [table.name for table in tables.values()], "file": str(file), "trainings": trainings})
+    else:
+        print(f"{file}: {', '.join(f'{count} trainings of {name}' for name, count in trainings.items())}")
 
 
 def _open(name: str) -> TableBenchmark:
