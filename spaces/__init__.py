@@ -5,6 +5,7 @@ from nasplug.spaces.darts import DARTS
 from nasplug.spaces.nasbench201 import NASBench201
 from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
 from nasplug.spaces.nasbench_macro import NASBenchMacro
+from nasplug.spaces.ofa_mobilenetv3 import OFAMobileNetV3
 from nasplug.spaces.parameters import Categorical, Float, Integer, Parameter
 from nasplug.spaces.user import ParameterSpace
 
@@ -19,6 +20,7 @@ __all__ = [
     "NASBenchGraph",
     "NASBenchGraphProteins",
     "NASBenchMacro",
+    "OFAMobileNetV3",
     "Parameter",
     "ParameterSpace",
     "Space",
