@@ -15,7 +15,7 @@ from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
 from nasplug.spaces.parameters import Categorical
 
-__all__ = ["CELLS", "DARTS", "NODES", "OPERATIONS"]
+__all__ = ["CELLS", "DARTS", "NODES", "OPERATIONS", "cell_edges"]
 
 OPERATIONS = (
     "max_pool_3x3",
@@ -88,7 +88,7 @@ class DARTS(Space):
     # -- words -------------------------------------------------------------------------------------------------------
 
     def to_string(self, genotypes: Genotypes) -> list[str]:
-        cells = [_edges(part) for part in np.split(genotypes, 2, axis=1)]
+        cells = [cell_edges(part) for part in np.split(genotypes, 2, axis=1)]
         texts = []
         for row in range(len(genotypes)):
             parts = []
@@ -138,7 +138,7 @@ class DARTS(Space):
         return np.concatenate(columns, axis=1)
 
 
-def _edges(cell: Genotypes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def cell_edges(cell: Genotypes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return sources and operations of a cell's eight edges, ``(n, 8)`` each; two a node, smaller source first."""
     sources = np.empty((len(cell), 2 * len(NODES)), dtype=np.int64)
     for i, (node, site) in enumerate(zip(NODES, _PAIR_SITES, strict=True)):
@@ -149,7 +149,7 @@ def _edges(cell: Genotypes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _adjacency(cell: Genotypes) -> NDArray[np.float32]:
     """Return one indicator an operation on each of the 14 possible edges, ``(n, 98)``."""
-    sources, ops = _edges(cell)
+    sources, ops = cell_edges(cell)
     place = np.array([_EDGES.index((0, node)) for node in NODES]).repeat(2) + sources
     features = np.zeros((len(cell), len(_EDGES) * _K), dtype=np.float32)
     features[np.arange(len(cell))[:, None], place * _K + ops] = 1.0
@@ -158,7 +158,7 @@ def _adjacency(cell: Genotypes) -> NDArray[np.float32]:
 
 def _smallest_cell(cell: Genotypes) -> NDArray[np.int64]:
     """Return the smallest key ``(n,)`` among the numberings of the nodes in which sources come before targets."""
-    sources, ops = _edges(cell)
+    sources, ops = cell_edges(cell)
     sources, ops = sources.reshape(len(cell), 4, 2), ops.reshape(len(cell), 4, 2)
     smallest: NDArray[np.int64] = cell @ _CELL_RADIX
     for order in list(permutations(range(4)))[1:]:  # order[new] = old; the first is no change

@@ -1,0 +1,56 @@
+"""The torch network of an architecture, whatever its space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nasplug.errors import InputError
+from nasplug.spaces.base import Space
+from nasplug.spaces.modules import darts, nasbench201, nasbench_macro
+from nasplug.spaces.modules.seeding import seeded
+
+__all__ = ["network"]
+
+_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
+    "nasbench201": nasbench201.network,
+    "nasbench-macro": nasbench_macro.network,
+    "darts": darts.network,
+}
+
+
+def network(
+    space: Space,
+    genotype: NDArray[np.int64],
+    *,
+    classes: int,
+    in_channels: int,
+    seed: int | torch.Generator,
+    **sizes: Any,
+) -> nn.Module:
+    """Return the network of one architecture on the CPU, ``(N, in_channels, H, W) -> (N, classes)`` logits.
+
+    Weights are torch's defaults, which the papers' own code uses, drawn from ``seed`` alone: the same space, genotype,
+    sizes and seed give the same weights, and the global stream is not touched.
+
+    Args:
+        space: ``nasbench201``, ``nasbench-macro`` or ``darts``.
+        genotype: one architecture of it, ``(s,)``.
+        classes: outputs.
+        in_channels: channels of the images.
+        seed: a seed, or a CPU generator, which is advanced.
+        sizes: what else the space's own ``network`` function takes, such as ``channels`` and ``cells``; the defaults
+            are the sizes of the benchmark or paper.
+
+    Raises: InputError for a space without networks, a genotype that is not of the space, sizes out of range.
+    """
+    if space.name not in _BUILDERS:
+        raise InputError(f"space {space.name!r} has no torch networks; spaces that have: {', '.join(_BUILDERS)}")
+    (row,) = space.check(np.asarray(genotype)[None])
+    with seeded(seed):
+        return _BUILDERS[space.name](row, classes=classes, in_channels=in_channels, **sizes)

@@ -1,0 +1,237 @@
+"""Parameters and FLOPs of whole batches of architectures in closed form; imports no torch.
+
+Shapes: n architectures; every function takes valid genotypes ``(n, s)`` and returns exact int64 ``(n,)``. The sizes are
+those of the space's torch network, with the benchmark's or paper's own as defaults.
+
+Parameters are all weights, those of norms and of operations that cannot reach the output included, as in the official
+tables: architectures of one canonical class may differ. FLOPs are multiply-adds of convolutions and linear layers for
+one image, norms and pooling left out. NAS-Bench-201's tables count one addition more for each class, the bias of the
+classifier, NAS-Bench-Macro's do not; each function here agrees with its space's table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplug.errors import InputError
+from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.darts import OPERATIONS, cell_edges
+from nasplug.spaces.modules.layout import DARTSCell, darts_cells, macro_layers, require_even_sides, require_positive
+
+__all__ = [
+    "darts_flops",
+    "darts_params",
+    "flops",
+    "nasbench201_flops",
+    "nasbench201_params",
+    "nasbench_macro_flops",
+    "nasbench_macro_params",
+    "params",
+]
+
+Counts = NDArray[np.int64]
+Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def params(space: Space, genotypes: Genotypes, **sizes: Any) -> Counts:
+    """Return the parameters of each network, ``(n,)``.
+
+    Raises: InputError for a space without networks, for genotypes that are not of the space, for sizes out of range.
+    """
+    return _form(space, 0)(space.check(genotypes), **sizes)
+
+
+def flops(space: Space, genotypes: Genotypes, **sizes: Any) -> Counts:
+    """Return the multiply-adds of each network for one image, ``(n,)``; raises like :func:`params`."""
+    return _form(space, 1)(space.check(genotypes), **sizes)
+
+
+# -- NAS-Bench-201 -----------------------------------------------------------------------------------------------------
+
+
+def nasbench201_params(
+    genotypes: Genotypes, *, channels: int = 16, cells: int = 5, classes: int = 10, in_channels: int = 3
+) -> Counts:
+    """Return the parameters of each NAS-Bench-201 network, ``(n,)``."""
+    require_positive(channels=channels, cells=cells, classes=classes, in_channels=in_channels)
+    first, second, third = widths = (channels, 2 * channels, 4 * channels)
+    fixed = 9 * in_channels * first + 2 * first + 2 * third + (third + 1) * classes
+    # Residual blocks: 3x3 from c/2 to c, 3x3 from c to c, and the shortcut's 1x1 from c/2 to c, which has no norm.
+    fixed += sum(14 * c * c + 4 * c for c in (second, third))
+    pointwise = cells * sum(c * c + 2 * c for c in widths)
+    full = cells * sum(9 * c * c + 2 * c for c in widths)
+    return fixed + _summed([0, 0, pointwise, full, 0], genotypes)
+
+
+def nasbench201_flops(
+    genotypes: Genotypes,
+    *,
+    channels: int = 16,
+    cells: int = 5,
+    classes: int = 10,
+    in_channels: int = 3,
+    size: int = 32,
+) -> Counts:
+    """Return the multiply-adds of each NAS-Bench-201 network on an image of ``size`` x ``size``, ``(n,)``.
+
+    Raises: InputError where ``size`` is not divisible by 4.
+    """
+    require_positive(channels=channels, cells=cells, classes=classes, in_channels=in_channels)
+    require_even_sides(size, 2, "nasbench201")
+    # A stage halves the sides and doubles the width, so a convolution costs the same in each; so do the two blocks.
+    area = size * size
+    unit = channels * channels * area
+    fixed = 9 * in_channels * channels * area + 2 * 14 * unit + (4 * channels + 1) * classes
+    pointwise = 3 * cells * unit
+    return fixed + _summed([0, 0, pointwise, 9 * pointwise, 0], genotypes)
+
+
+# -- NAS-Bench-Macro ---------------------------------------------------------------------------------------------------
+
+
+def nasbench_macro_params(
+    genotypes: Genotypes,
+    *,
+    stem: int = 32,
+    width: int = 1280,
+    strides: Sequence[int] = (2, 2, 2),
+    classes: int = 10,
+    in_channels: int = 3,
+) -> Counts:
+    """Return the parameters of each NAS-Bench-Macro network, ``(n,)``."""
+    layers = macro_layers(stem, strides)
+    require_positive(width=width, classes=classes, in_channels=in_channels)
+    table = []
+    for inputs, outputs, stride in layers:
+        identity = 0 if stride == 1 and inputs == outputs else inputs * outputs + 2 * outputs
+        row = [identity]
+        for kernel, expansion in ((3, 3), (5, 6)):
+            hidden = expansion * inputs
+            row.append(inputs * hidden + kernel**2 * hidden + hidden * outputs + 2 * (hidden + hidden + outputs))
+        table.append(row)
+    last = layers[-1].outputs
+    fixed = 9 * in_channels * stem + 2 * stem + last * width + 2 * width + (width + 1) * classes
+    return fixed + _summed(table, genotypes)
+
+
+def nasbench_macro_flops(
+    genotypes: Genotypes,
+    *,
+    stem: int = 32,
+    width: int = 1280,
+    strides: Sequence[int] = (2, 2, 2),
+    classes: int = 10,
+    in_channels: int = 3,
+    size: int = 32,
+) -> Counts:
+    """Return the multiply-adds of each NAS-Bench-Macro network on an image of ``size`` x ``size``, ``(n,)``."""
+    layers = macro_layers(stem, strides)
+    require_positive(width=width, classes=classes, in_channels=in_channels, size=size)
+    fixed = 9 * in_channels * stem * size**2
+    side = size
+    table = []
+    for inputs, outputs, stride in layers:
+        before, side = side**2, -(-side // stride)
+        after = side**2
+        row = [0 if stride == 1 and inputs == outputs else inputs * outputs * after]
+        for kernel, expansion in ((3, 3), (5, 6)):
+            hidden = expansion * inputs
+            row.append(inputs * hidden * before + kernel**2 * hidden * after + hidden * outputs * after)
+        table.append(row)
+    fixed += layers[-1].outputs * width * side**2 + width * classes
+    return fixed + _summed(table, genotypes)
+
+
+# -- DARTS -------------------------------------------------------------------------------------------------------------
+
+
+def darts_params(
+    genotypes: Genotypes, *, channels: int = 36, layers: int = 20, classes: int = 10, in_channels: int = 3
+) -> Counts:
+    """Return the parameters of each DARTS network without auxiliary head, ``(n,)``."""
+    require_positive(classes=classes, in_channels=in_channels)
+    cells = darts_cells(channels, layers)
+    stem = 3 * channels
+    total = np.full(len(genotypes), 9 * in_channels * stem + 2 * stem + (4 * cells[-1].channels + 1) * classes)
+    edges = _darts_edges(genotypes)
+    for cell in cells:
+        c = cell.channels
+        norms = np.array([0, 0, 0, 4 * c, 4 * c, 2 * c, 2 * c])
+        total += (cell.before_last + cell.last) * c + 4 * c
+        total += _darts_cell(cell, edges, _darts_weights(c) + norms, reduce=c * c + 2 * c)
+    return total
+
+
+def darts_flops(
+    genotypes: Genotypes,
+    *,
+    channels: int = 36,
+    layers: int = 20,
+    classes: int = 10,
+    in_channels: int = 3,
+    size: int = 32,
+) -> Counts:
+    """Return the multiply-adds of each DARTS network on an image of ``size`` x ``size``, ``(n,)``.
+
+    Raises: InputError where ``size`` is not divisible by 4.
+    """
+    require_positive(classes=classes, in_channels=in_channels)
+    cells = darts_cells(channels, layers)
+    require_even_sides(size, 2, "darts")
+    fixed = 9 * in_channels * 3 * channels * size**2 + 4 * cells[-1].channels * classes
+    total = np.full(len(genotypes), fixed)
+    edges = _darts_edges(genotypes)
+    side = size
+    for cell in cells:
+        c = cell.channels
+        total += (cell.before_last + cell.last) * c * side**2
+        side //= 1 + cell.reduction
+        total += _darts_cell(cell, edges, _darts_weights(c), reduce=c * c) * side**2
+    return total
+
+
+def _darts_weights(c: int) -> Counts:
+    """Return the convolution weights of each operation at width ``c`` and stride 1, ``(7,)``."""
+    small, large = 9 * c + c * c, 25 * c + c * c
+    return np.array([0, 0, 0, 2 * small, 2 * large, small, large])
+
+
+def _darts_edges(genotypes: Genotypes) -> tuple[Edges, Edges]:
+    """Return sources and operations ``(n, 8)`` of the normal and of the reduction cells."""
+    normal, reduction = np.split(genotypes, 2, axis=1)
+    return cell_edges(normal), cell_edges(reduction)
+
+
+def _darts_cell(cell: DARTSCell, edges: tuple[Edges, Edges], table: Counts, reduce: int) -> Counts:
+    """Return the sum over a cell's edges of ``table``, ``(n,)``, where a skip with stride 2 counts ``reduce``."""
+    sources, ops = edges[cell.reduction]
+    counts: Counts = table[ops].sum(axis=1)
+    if cell.reduction:
+        counts = counts + reduce * ((ops == OPERATIONS.index("skip_connect")) & (sources < 2)).sum(axis=1)
+    return counts
+
+
+# -- what they share ---------------------------------------------------------------------------------------------------
+
+
+def _summed(table: Sequence[int] | Sequence[Sequence[int]], genotypes: Genotypes) -> Counts:
+    """Return the sum over sites of ``table[site][code]``, ``(n,)``; one row serves all sites."""
+    rows = np.broadcast_to(np.array(table, dtype=np.int64), (genotypes.shape[1], np.shape(table)[-1]))
+    return rows[np.arange(genotypes.shape[1]), genotypes].sum(axis=1)
+
+
+_FORMS: Mapping[str, tuple[Callable[..., Counts], Callable[..., Counts]]] = {
+    "nasbench201": (nasbench201_params, nasbench201_flops),
+    "nasbench-macro": (nasbench_macro_params, nasbench_macro_flops),
+    "darts": (darts_params, darts_flops),
+}
+
+
+def _form(space: Space, which: int) -> Callable[..., Counts]:
+    if space.name not in _FORMS:
+        raise InputError(f"space {space.name!r} has no networks to count; spaces that have: {', '.join(_FORMS)}")
+    return _FORMS[space.name][which]

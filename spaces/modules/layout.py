@@ -1,0 +1,85 @@
+"""Where the cells and layers of each space's network stand: widths and strides, without torch.
+
+The torch networks and the closed forms of :mod:`nasplug.spaces.modules.complexity` are both written from these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from nasplug.errors import InputError
+from nasplug.spaces.nasbench_macro import STAGES
+
+__all__ = ["DARTSCell", "MacroLayer", "darts_cells", "macro_layers", "require_even_sides", "require_positive"]
+
+
+class MacroLayer(NamedTuple):
+    """One searchable layer of a NAS-Bench-Macro chain: channels that come and leave, and the stride."""
+
+    inputs: int
+    outputs: int
+    stride: int
+
+
+class DARTSCell(NamedTuple):
+    """One cell of a DARTS network: channels of the two cells before it, its own width, and where sides are halved.
+
+    ``reduction``: this cell halves the sides; ``after_reduction``: the cell just before it does, so that the output
+    of the cell before that is still twice as wide and high.
+    """
+
+    before_last: int
+    last: int
+    channels: int
+    reduction: bool
+    after_reduction: bool
+
+
+def macro_layers(stem: int = 32, strides: Sequence[int] = (2, 2, 2)) -> tuple[MacroLayer, ...]:
+    """Return the eight layers of a chain: the first of each stage doubles the channels and has the stage's stride.
+
+    Raises: InputError where ``strides`` is not one stride, 1 or 2, a stage.
+    """
+    if len(strides) != len(STAGES) or not all(stride in (1, 2) for stride in strides):
+        raise InputError(f"strides must be {len(STAGES)} numbers, each 1 or 2, one a stage; got {tuple(strides)}")
+    require_positive(stem=stem)
+    layers = []
+    channels = stem
+    for length, stride in zip(STAGES, strides, strict=True):
+        layers.append(MacroLayer(channels, 2 * channels, stride))
+        channels *= 2
+        layers += [MacroLayer(channels, channels, 1)] * (length - 1)
+    return tuple(layers)
+
+
+def darts_cells(channels: int = 36, layers: int = 20) -> tuple[DARTSCell, ...]:
+    """Return the cells of a network: those at one and two thirds of the depth reduce, and double the width.
+
+    The stem has three times, and a cell's output four times, the width of the cells.
+    """
+    require_positive(channels=channels, layers=layers)
+    cells: list[DARTSCell] = []
+    before_last = last = 3 * channels
+    reduced = False
+    for i in range(layers):
+        reduction = i in (layers // 3, 2 * layers // 3)
+        channels *= 1 + reduction
+        cells.append(DARTSCell(before_last, last, channels, reduction, reduced))
+        before_last, last, reduced = last, 4 * channels, reduction
+    return tuple(cells)
+
+
+def require_positive(**values: Any) -> None:
+    """Raise InputError where one of the named numbers is not an integer of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def require_even_sides(size: int, halvings: int, space: str) -> None:
+    """Raise InputError where images of that side cannot be halved so often without a rest."""
+    require_positive(size=size)
+    if size % 2**halvings:
+        raise InputError(f"networks of {space!r} need images with sides divisible by {2**halvings}, got {size}")

@@ -1,0 +1,95 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nasplug.errors import InputError
+from nasplug.spaces import DARTS, Categorical, NASBench201, NASBenchMacro, ParameterSpace
+from nasplug.spaces.modules import darts, nasbench201, nasbench_macro
+from nasplug.spaces.modules.build import network
+from nasplug.spaces.modules.seeding import seeded
+
+SMALL = [
+    (NASBench201(), nasbench201.network, {"channels": 4, "cells": 1}),
+    (NASBenchMacro(), nasbench_macro.network, {"stem": 4, "width": 8}),
+    (DARTS(), darts.network, {"channels": 4, "layers": 3, "auxiliary": True}),
+]
+
+
+def weights(net):
+    return torch.cat([p.flatten() for p in net.parameters()])
+
+
+@pytest.mark.parametrize(("space", "builder", "sizes"), SMALL)
+def test_weights_are_torchs_own_from_that_seed_and_the_global_stream_stays(space, builder, sizes):
+    rng = np.random.default_rng(0)
+    (genotype,) = space.sample(1, rng)
+    before = torch.get_rng_state()
+    net = network(space, genotype, classes=5, in_channels=2, seed=7, **sizes)
+    again = network(space, genotype, classes=5, in_channels=2, seed=torch.Generator().manual_seed(7), **sizes)
+    other = network(space, genotype, classes=5, in_channels=2, seed=8, **sizes)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(weights(net), weights(again))
+    assert not torch.equal(weights(net), weights(other))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        plain = builder(genotype, classes=5, in_channels=2, **sizes)
+    assert torch.equal(weights(net), weights(plain))
+
+
+def test_seeded_serves_draws_that_take_no_generator_and_leaves_others_alone():
+    own = torch.Generator().manual_seed(3)
+    with seeded(1):
+        alphas = nn.Parameter(1e-3 * torch.randn(3, 2))
+        uniform = nn.init.uniform_(torch.empty(4))
+        given = torch.rand(4, generator=own)
+    torch.testing.assert_close(given, torch.rand(4, generator=torch.Generator().manual_seed(3)))
+    generator = torch.Generator().manual_seed(1)
+    assert torch.equal(alphas, 1e-3 * torch.randn(3, 2, generator=generator))
+    assert torch.equal(uniform, torch.rand(4, generator=generator))
+
+
+def test_seeded_is_the_business_of_its_thread():
+    drawn = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        with seeded(1):
+            thread = threading.Thread(target=lambda: drawn.append(torch.rand(2)))
+            thread.start()
+            thread.join()
+    assert torch.equal(drawn[0], torch.rand(2, generator=torch.Generator().manual_seed(5)))
+
+
+def test_a_generator_given_as_seed_is_advanced():
+    generator = torch.Generator().manual_seed(0)
+    cell = np.full(6, 3)
+    first, second = (
+        network(NASBench201(), cell, classes=2, in_channels=1, seed=generator, channels=2, cells=1) for _ in range(2)
+    )
+    assert not torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize(("space", "builder", "sizes"), SMALL)
+def test_every_weight_gets_a_finite_gradient(space, builder, sizes):
+    genotype = {"nasbench201": np.full(6, 3), "nasbench-macro": np.full(8, 2)}.get(space.name)
+    if genotype is None:
+        (genotype,) = space.sample(1, np.random.default_rng(0))
+    net = network(space, genotype, classes=5, in_channels=2, seed=0, **sizes)
+    images = torch.randn(4, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    outputs = net.with_auxiliary(images) if space.name == "darts" else (net(images),)
+    sum(nn.functional.cross_entropy(out, torch.arange(4)) for out in outputs).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_space_without_networks_is_refused():
+    space = ParameterSpace([Categorical("x", (1, 2))])
+    with pytest.raises(InputError, match="no torch networks; spaces that have: nasbench201, nasbench-macro, darts"):
+        network(space, np.array([0]), classes=2, in_channels=1, seed=0)
+
+
+@pytest.mark.parametrize("genotype", [[0, 0, 0, 0, 0, 5], [0, 0, 0], [[0] * 6]])
+def test_a_genotype_of_another_space_is_refused(genotype):
+    with pytest.raises(InputError, match="nasbench201"):
+        network(NASBench201(), np.array(genotype), classes=2, in_channels=1, seed=0)
