@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasplug.errors import InputError
+from nasplug.errors import InputError, UnknownNameError
 from nasplug.spaces.darts import CELLS, NODES, OPERATIONS, cell_edges
 from nasplug.spaces.modules.layers import ConvNorm, FactorizedReduce, Head, Norm, ReLUConvNorm, conv
 from nasplug.spaces.modules.layout import DARTSCell, darts_cells, require_positive
@@ -38,6 +38,8 @@ def operation(name: str, channels: int, stride: int, *, norm: Norm = nn.BatchNor
         channels: the width of the cell.
         stride: 2 on the edges that leave the two inputs of a reduction cell, else 1.
         norm: makes the norms of the operations with weights. Pooling has none: a supernet adds one behind it.
+
+    Raises: UnknownNameError for another name.
     """
     match name:
         case "max_pool_3x3":
@@ -53,7 +55,7 @@ def operation(name: str, channels: int, stride: int, *, norm: Norm = nn.BatchNor
             )
         case "dil_conv_3x3" | "dil_conv_5x5":
             return SeparableConv(channels, int(name[-1]), stride=stride, dilation=2, norm=norm)
-    raise AssertionError(name)
+    raise UnknownNameError("operation of darts", name, OPERATIONS)
 
 
 class SeparableConv(nn.Module):

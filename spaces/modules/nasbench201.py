@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasplug.errors import UnknownNameError
 from nasplug.spaces.modules.layers import ConvNorm, Head, Norm, ReLUConvNorm, Zero, conv
 from nasplug.spaces.modules.layout import require_positive
 from nasplug.spaces.nasbench201 import EDGES, OPERATIONS
@@ -28,6 +29,8 @@ def operation(name: str, channels: int, *, norm: Norm = nn.BatchNorm2d) -> nn.Mo
         name: one of :data:`nasplug.spaces.nasbench201.OPERATIONS`.
         channels: the width of the cell.
         norm: makes the norm of the two convolutions; the others have none.
+
+    Raises: UnknownNameError for another name.
     """
     match name:
         case "none":
@@ -38,7 +41,7 @@ def operation(name: str, channels: int, *, norm: Norm = nn.BatchNorm2d) -> nn.Mo
             return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
         case "nor_conv_1x1" | "nor_conv_3x3":
             return ReLUConvNorm(channels, channels, int(name[-1]), norm=norm)
-    raise AssertionError(name)
+    raise UnknownNameError("operation of nasbench201", name, OPERATIONS)
 
 
 class Cell(nn.Module):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nasplug.errors import UnknownNameError
 from nasplug.spaces.modules.layers import ConvNorm, Head, Norm, conv
 from nasplug.spaces.modules.layout import macro_layers, require_positive
 from nasplug.spaces.nasbench_macro import OPERATIONS
@@ -31,6 +32,8 @@ def operation(name: str, inputs: int, outputs: int, stride: int, *, norm: Norm =
         outputs: channels that leave.
         stride: 1 or 2.
         norm: makes every norm of the layer.
+
+    Raises: UnknownNameError for another name.
     """
     match name:
         case "identity":
@@ -40,7 +43,7 @@ def operation(name: str, inputs: int, outputs: int, stride: int, *, norm: Norm =
             return InvertedResidual(inputs, outputs, stride, kernel=3, expansion=3, norm=norm)
         case "mbconv_k5_e6":
             return InvertedResidual(inputs, outputs, stride, kernel=5, expansion=6, norm=norm)
-    raise AssertionError(name)
+    raise UnknownNameError("operation of nasbench-macro", name, OPERATIONS)
 
 
 class InvertedResidual(nn.Module):

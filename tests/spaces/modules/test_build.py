@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from nasplug.errors import InputError
+from nasplug.errors import InputError, UnknownNameError
 from nasplug.spaces import DARTS, Categorical, NASBench201, NASBenchMacro, ParameterSpace
 from nasplug.spaces.modules import darts, nasbench201, nasbench_macro
 from nasplug.spaces.modules.build import network
@@ -93,3 +93,16 @@ def test_a_space_without_networks_is_refused():
 def test_a_genotype_of_another_space_is_refused(genotype):
     with pytest.raises(InputError, match="nasbench201"):
         network(NASBench201(), np.array(genotype), classes=2, in_channels=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "near"),
+    [
+        (nasbench201.operation, ("nor_conv_5x5", 4), "did you mean nor_conv_"),
+        (nasbench_macro.operation, ("mbconv_k3_e6", 4, 4, 1), "did you mean mbconv_"),
+        (darts.operation, ("none", 4, 1), "known: avg_pool_3x3"),
+    ],
+)
+def test_an_operation_that_is_not_of_the_space_is_refused(operation, arguments, near):
+    with pytest.raises(UnknownNameError, match=near):
+        operation(*arguments)

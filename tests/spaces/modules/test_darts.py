@@ -172,7 +172,12 @@ def test_auxiliary_head_classifies_the_second_reduction():
     net = network(SPACE, GENOTYPE, classes=7, in_channels=3, seed=0, channels=4, layers=3, auxiliary=True)
     seen = []
     net.auxiliary.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+    inputs = []
+    for name in ("reduce", "widen", "linear"):  # all three see activated features
+        net.auxiliary.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.append(args[0].min().item()))
     logits, auxiliary = net.with_auxiliary(images(2, 32))
+    assert all(smallest >= 0 for smallest in inputs)
+    assert len(inputs) == 3
     assert logits.shape == auxiliary.shape == (2, 7)
     assert seen == [(2, 64, 8, 8)]
     plain = network(SPACE, GENOTYPE, classes=7, in_channels=3, seed=0, channels=4, layers=3)
