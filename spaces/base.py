@@ -275,10 +275,10 @@ class Space:
         return np.concatenate([single, single[:, left] * single[:, right]], axis=1)
 
     def _encode_counts(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        alike: dict[Any, list[int]] = {}
+        alike: dict[str, list[int]] = {}  # by text: 1 and True are different choices, and a list has no hash
         for site, p in enumerate(self.parameters):
             if not p.ordered:
-                alike.setdefault(tuple(p.decode(np.arange(p.size))), []).append(site)
+                alike.setdefault(repr(p.decode(np.arange(p.size))), []).append(site)
         columns = [
             (genotypes[:, sites, None] == np.arange(len(choices))).sum(axis=1)
             for choices, sites in alike.items()

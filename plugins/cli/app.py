@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from nasplug.errors import NasplugError
-from nasplug.plugins.cli import comparing, data, listing, searching
+from nasplug.plugins.cli import comparing, data, listing, nni, searching
 
 __all__ = ["app", "main"]
 
@@ -32,6 +32,7 @@ app.command("compare")(comparing.compare)
 app.command("search")(searching.search)
 app.command("report")(comparing.report)
 app.add_typer(data.app, name="data")
+app.add_typer(nni.app, name="nni")
 
 
 def _version(show: bool) -> None:
