@@ -98,8 +98,7 @@ class NasStrategy(NniStrategy):  # type: ignore[misc] # NNI is not typed
         self._seen: list[Observation] = []
         self._count = 0
         # Strong references: an engine drops the events of a model that nobody holds.
-        self._running: dict[ExecutableModelSpace, int] = {}
-        self._metrics: dict[ExecutableModelSpace, Any] = {}
+        self._rows: dict[ExecutableModelSpace, int] = {}
 
     def extra_repr(self) -> str:
         return f"{self._given!r}, space={self._named!r}, seed={self._seed}"
@@ -166,32 +165,36 @@ class NasStrategy(NniStrategy):  # type: ignore[misc] # NNI is not typed
                     _logger.debug("The model space refuses %s: %s", genotype, error)
                     self._seen.append(replace(found, status=Status.FAILED))
                     continue
-                self._running[model] = len(self._seen)
+                self._rows[model] = len(self._seen)
                 self._seen.append(found)
                 return model
         _logger.warning("The search ends: the model space refused %d architectures in a row.", PATIENCE)
         return None
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
-        with self._lock:
-            if event.model in self._running:
-                self._metrics[event.model] = event.metric
+        self._settle(event.model, event.metric, Status.OK)
 
     def _on_end(self, event: TrainingEndEvent) -> None:
+        """Close a model that reported nothing.
+
+        With several trials at a time NNI may name another model here than the one that ended, but never where a metric
+        is reported: a metric always counts, also one that comes after this.
+        """
+        row = self._rows.get(event.model)
+        if row is not None and self._seen[row].status == Status.RUNNING:
+            partial = event.status == ModelStatus.Interrupted and event.model.metrics.intermediates
+            self._settle(event.model, partial[-1] if partial else None, Status.PRUNED)
+
+    def _settle(self, model: ExecutableModelSpace, metric: Any, status: Status) -> None:
+        value = _number(metric)
         with self._lock:
-            row = self._running.pop(event.model, None)
+            row = self._rows.get(model)
             if row is None:  # of another strategy on the same engine
                 return
-            value = _number(self._metrics.pop(event.model, None))
-            status = Status.OK if event.status == ModelStatus.Trained else Status.FAILED
-            if event.status == ModelStatus.Interrupted and event.model.metrics.intermediates:
-                value, status = _number(event.model.metrics.intermediates[-1]), Status.PRUNED
             if math.isnan(value):
                 status = Status.FAILED
-                _logger.warning("A model ended (%s) without a finite metric; it counts as failed.", event.status.value)
-            self._seen[row] = replace(
-                self._seen[row], values=(math.nan if status == Status.FAILED else value,), status=status
-            )
+                _logger.warning("A model ended without a finite metric, but %r; it counts as failed.", metric)
+            self._seen[row] = replace(self._seen[row], values=(value,), status=status)
 
 
 def _number(metric: Any) -> float:

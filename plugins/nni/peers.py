@@ -176,7 +176,7 @@ class _Evolution(EvolutionTuner):  # type: ignore[misc] # NNI is not typed
         super().update_search_space(search_space)
         # Drawn again: the first draws were the operating system's.
         self.random_state = np.random.RandomState(self._seed)
-        self.population = []
+        self.population: list[Any] = []
         for _ in range(self.population_size):
             self._random_generate_individual()
 

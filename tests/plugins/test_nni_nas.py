@@ -240,11 +240,29 @@ def test_models_that_run_at_once_differ_and_get_their_own_results() -> None:
     assert ended.sum() == 20
     np.testing.assert_allclose(history.values[ended, 0], np.array(expected)[ended])
     assert set(history.values[history.status == Status.PRUNED, 0]) == {0.25}
-    assert not strategy._running
+    assert Status.RUNNING not in history.status
     assert not any(engine._callbacks.values())
     engine.dispatch_model_event(FinalMetricEvent(engine.models[0], 1.0))  # of another strategy, later
     strategy._on_end(TrainingEndEvent(engine.models[0], ModelStatus.Trained))
     np.testing.assert_array_equal(strategy.history.values, history.values)
+
+
+def test_an_end_that_names_the_wrong_model_spoils_nothing() -> None:
+    """NNI's manager mixes up which of several trials ended; metrics carry the right one."""
+
+    class Mixed(Parallel):
+        def end(self) -> None:
+            for ended, model in zip(self.waiting[::-1], self.waiting, strict=True):
+                self.dispatch_model_event(TrainingEndEvent(ended, ModelStatus.Trained))
+                self.dispatch_model_event(FinalMetricEvent(model, score(model.sample)))
+            self.waiting = []
+
+    strategy = NasStrategy("random", seed=0)
+    strategy(RawFormatModelSpace(cell(), None), Mixed(12))
+    history = strategy.history
+    assert set(history.status.tolist()) == {Status.OK}
+    expected = [score(sample) for sample in history.space.to_params(history.genotypes)]
+    np.testing.assert_allclose(history.values[:, 0], expected)
 
 
 def test_state_goes_on_in_another_object() -> None:
