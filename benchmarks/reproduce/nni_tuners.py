@@ -2,10 +2,10 @@
 
     python benchmarks/reproduce/nni_tuners.py [--seeds 20] [--jobs 2] [--out DIR] [--quick]
 
-Tables: NAS-Bench-201 on CIFAR-10, NAS-Bench-Graph on Cora and on arXiv; the last two were chosen before anything was
-run on them for this script, and took no part in choosing our defaults. NNI's tuners have NNI's defaults, and repeat
-what is known for nothing. Regularized evolution starts with a population of 100 random draws there, so that all of
-its budget is random; it is shown with a population of 20 too.
+Tables: NAS-Bench-201 on CIFAR-10, NAS-Bench-Graph on Cora and on arXiv; the last two were named before this script was
+first run, and took no part in choosing our defaults. NNI's tuners have NNI's defaults, and repeat what is known for
+nothing. NNI's regularized evolution starts with 100 random draws, so that all of its budget is random; it is shown with
+a population of 20 too.
 
 Two figures a strategy, each with a 95 % bootstrap interval over runs: what the search was shown and maximises (the best
 label it bought), and what is reported, another label of the same architecture, which no search saw. A tuner can win
