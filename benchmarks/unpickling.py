@@ -13,17 +13,20 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nasplug.errors import DataError
 
-__all__ = ["RESULT_NAMES", "load_pickle"]
+__all__ = ["ARRAY_NAMES", "RESULT_NAMES", "PickledArray", "load_pickle"]
 
 
 class _Dtype:
     """What a pickle says about a NumPy scalar type; unlike numpy.dtype it cannot be talked into reading memory."""
 
-    _STRUCT: ClassVar = {"f8": "d", "f4": "f", "i8": "q", "i4": "i"}
+    _STRUCT: ClassVar = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "u1": "B"}
 
     def __init__(self, code: str, align: Any = False, copy: Any = False):
         self.code, self.order = str(code), "<"
@@ -35,9 +38,44 @@ class _Dtype:
         number: float = struct.unpack(self.order + self._STRUCT[self.code], data)[0]
         return number
 
+    def array(self, data: bytes | memoryview, shape: Any, order: Literal["C", "F"]) -> NDArray[Any]:
+        return np.frombuffer(data, self.order + self._STRUCT[self.code]).reshape(shape, order=order)
+
+
+class PickledArray:
+    """What a pickle says is a NumPy array: numbers that are in the file, one for one, so no larger than it.
+
+    Attributes:
+        values: the array, read-only.
+    """
+
+    def __init__(self) -> None:
+        self.values: NDArray[Any] = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        self.values = dtype.array(_bytes(data), shape, "F" if fortran else "C")
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> PickledArray:
+    """Return an array still without values: they come by ``__setstate__``."""
+    return PickledArray()
+
+
+def _frombuffer(data: bytes | bytearray, dtype: _Dtype, shape: Any, order: Any) -> PickledArray:
+    """Return an array as protocol 5 spells it."""
+    made = PickledArray()
+    made.values = dtype.array(memoryview(data).toreadonly(), shape, order)
+    return made
+
+
+def _bytes(data: bytes | str) -> bytes:
+    """Return the bytes of a string: Python 2, whose strings were bytes, is read as Latin-1."""
+    return data if isinstance(data, bytes) else data.encode("latin-1")
+
 
 def _scalar(dtype: _Dtype, data: Any) -> float:
-    return dtype.unpack(data if isinstance(data, bytes) else data.encode("latin-1"))
+    return dtype.unpack(_bytes(data))
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -58,10 +96,20 @@ RESULT_NAMES: Allowed = {
 }
 """Names that result files use: plain containers, and NumPy numbers, which become Python floats."""
 
+ARRAY_NAMES: Allowed = {
+    **RESULT_NAMES,
+    ("numpy", "ndarray"): PickledArray,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+}
+"""The same and NumPy arrays of numbers, which become :class:`PickledArray`."""
+
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, stream: BinaryIO, allowed: Allowed):
-        super().__init__(stream)
+        super().__init__(stream, encoding="latin-1")
         self._allowed = allowed
         self._given: dict[tuple[str, str], Any] = {}
 

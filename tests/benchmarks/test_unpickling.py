@@ -2,11 +2,12 @@ import os
 import pickle
 import struct
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from nasplug.benchmarks.unpickling import RESULT_NAMES, load_pickle
+from nasplug.benchmarks.unpickling import ARRAY_NAMES, RESULT_NAMES, PickledArray, load_pickle
 from nasplug.errors import DataError
 
 
@@ -62,6 +63,43 @@ def test_several_pickles_of_one_stream(tmp_path: Path) -> None:
     with path.open("rb") as stream:
         assert load_pickle(stream, "file", {}) == 1
         assert load_pickle(stream, "file", {}) == "second"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["u1", "<i8", ">i4", "f4", ">f8"])
+def test_arrays_of_numbers(kind: str, order: Literal["C", "F"], protocol: int) -> None:
+    array = np.arange(6, dtype=kind).reshape(2, 3).copy(order)
+    read = load_pickle(pickle.dumps({"a": array}, protocol), "file", ARRAY_NAMES)["a"]
+    assert isinstance(read, PickledArray)
+    np.testing.assert_array_equal(read.values, array)
+    assert read.values.dtype == array.dtype
+    assert not read.values.flags.writeable
+
+
+def test_arrays_are_read_only_where_they_are_asked_for() -> None:
+    with pytest.raises(DataError, match="not safe to read"):
+        load_pickle(pickle.dumps(np.arange(3)), "file")
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([{}, 1], dtype=object), np.array(["a"]), np.zeros(2, "datetime64[s]"), np.zeros(2, "u1,u1")]
+)
+def test_arrays_of_anything_else_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"truncated or not a pickle|not safe to read"):
+        load_pickle(pickle.dumps(array), "file", ARRAY_NAMES)
+
+
+def test_an_array_cannot_claim_more_than_the_file_holds() -> None:
+    honest = pickle.dumps(np.zeros(300, np.uint8), 2)
+    assert honest.count(b"M\x2c\x01\x85") == 1  # its shape, (300,)
+    with pytest.raises(DataError, match="cannot reshape"):
+        load_pickle(honest.replace(b"M\x2c\x01\x85", b"J\xff\xff\xff\x7f\x85"), "file", ARRAY_NAMES)
+    # Protocol 5 hands over a buffer; bytes(2**40) would be a terabyte of zeros.
+    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR"
+    buffer = b"\x80\x04cnumpy._core.numeric\n_frombuffer\n(\x8a\x06\x00\x00\x00\x00\x00\x01" + dtype
+    with pytest.raises(DataError, match="a bytes-like object is required"):
+        load_pickle(buffer + b"K\x01\x85X\x01\x00\x00\x00CtR.", "file", ARRAY_NAMES)
 
 
 class Plain:
