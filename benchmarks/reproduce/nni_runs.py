@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,14 @@ class Experiment:
             [*NNICTL, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=120
         )
 
-    def create(self) -> Experiment:
+    def nasplug(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run nasplug in this experiment's home."""
+        command = [sys.executable, "-c", "from nasplug.plugins.cli import main; main()", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+
+    def create(self, port: int | None = None) -> Experiment:
         """Start; raises RuntimeError with nnictl's own words."""
+        self.port = port or self.port
         done = self.nnictl("create", "--config", str(self.path), "--port", str(self.port))
         found = re.search(r"Experiment ID: \S*?(\w{8})\b", re.sub(r"\x1b\[\d*m", "", done.stdout))
         if done.returncode or found is None:
@@ -160,3 +166,35 @@ class Experiment:
         """Return one of the experiment's logs, empty where there is none."""
         path = self.root / "log" / name
         return path.read_text() if path.exists() else ""
+
+
+def wrong_pairs(export: list[dict[str, Any]], same: Callable[[Any, Any], bool]) -> int:
+    """Return how many results NNI's own export pairs with parameters that the trial did not run.
+
+    Args:
+        export: what ``/export-data`` answers; each trial reported its architecture.
+        same: whether parameters and the architecture that a trial reported are one.
+    """
+    return sum(not same(one["parameter"], json.loads(one["value"])["architecture"]) for one in export)
+
+
+def photograph(url: str, picture: Path, *, until: str, width: int = 1280, height: int = 960) -> str:
+    """Open NNI's page in a headless Chromium, wait until it shows a text, write a PNG, and return its whole text."""
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options)
+    try:
+        driver.set_page_load_timeout(60)
+        driver.get(url)
+        WebDriverWait(driver, 60).until(lambda page: until in page.find_element(By.TAG_NAME, "body").text)
+        time.sleep(2)  # until the curves have grown
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        driver.save_screenshot(str(picture))
+        return str(driver.find_element(By.TAG_NAME, "body").text)
+    finally:
+        driver.quit()

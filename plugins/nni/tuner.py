@@ -30,7 +30,7 @@ __all__ = ["NasTuner"]
 _log = logging.getLogger("nni.nasplug")
 
 _STOPPED = ("EARLY_STOPPED", "USER_CANCELED")
-_LOST = ("FAILED", "SYS_CANCELED", "SUCCEEDED")  # succeeded without a final result is a failure too
+_FAILED = ("FAILED", "SYS_CANCELED")
 
 
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
@@ -208,6 +208,8 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         if parameter_id in self._asked:
             self._ended[parameter_id] = success
+            if not success:
+                self._settle(guess=False)  # a result may still be on its way, in NNI's other thread
 
     @_never_raises
     def import_data(self, data: list[dict[str, Any]]) -> None:
@@ -242,6 +244,9 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
     @_never_raises
     def save_checkpoint(self) -> None:
         """Nothing to do: every event is on disk before the method that caused it returns."""
+
+    def _on_exit(self) -> None:
+        self._settle()
 
     # -- proposing ---------------------------------------------------------------------------------------------------
 
@@ -341,53 +346,47 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
     # -- trials that ended without a result --------------------------------------------------------------------------
 
     @_never_raises
-    def _settle(self) -> None:
+    def _settle(self, *, guess: bool = True) -> None:
         """Find the trials that ended without a result.
 
         As many as are pending beyond those in flight. Which ones: those whose intermediate results lead to a job that
-        has ended, and where there are none, those that NNI named, failed ones first, then the oldest. A result that
-        still comes is taken all the same.
+        has ended, and where there are none, by ``guess``, those that NNI named, failed ones first, then the oldest. A
+        result that still comes is taken all the same.
         """
-        pending = [(number, entry) for number, entry in self._asked.items() if entry.status is Status.RUNNING]
+        pending = {number: entry for number, entry in self._asked.items() if entry.status is Status.RUNNING}
         surplus = len(pending) - (len(self._asked) - len(self._ended))
         if surplus <= 0:
             return
-        left = []
-        for number, entry in pending:
-            status, hint, job = self._evidence(entry)
+        for number, (status, hint, job) in self._traces(pending).items():
+            entry = pending.pop(number)
             if status in _STOPPED:
                 self._ledger.end(entry, Status.PRUNED, hint, job=job, note=f"{status}, last intermediate result")
-            elif status in _LOST:
+            elif status in _FAILED or (guess and status == "SUCCEEDED"):
                 self._ledger.end(entry, Status.FAILED, job=job, note=f"{status} without a final result")
             else:
-                if status is None:
-                    left.append((number, entry))
-                continue
+                continue  # still running
             surplus -= 1
+        if not guess:
+            return
         order = {False: 0, True: 1, None: 2}
-        left.sort(key=lambda one: order[self._ended.get(one[0])])
-        for number, entry in left[: max(0, surplus)]:
+        for number in sorted(pending, key=lambda one: order[self._ended.get(one)])[: max(0, surplus)]:
             _log.warning("the trial of parameter id %s ended without a final result", number)
-            self._ledger.end(entry, Status.FAILED, note="ended without a final result")
+            self._ledger.end(pending[number], Status.FAILED, note="ended without a final result")
 
-    def _evidence(self, entry: Entry) -> tuple[str | None, float | None, str | None]:
-        """Return the status of an entry's job, its last intermediate result and its id, as far as NNI tells."""
+    def _traces(self, pending: Mapping[int, Entry]) -> dict[int, tuple[str, float | None, str]]:
+        """Return, by parameter id, a job's status, last intermediate result and id, where NNI knows of any."""
         manager = Manager.of_dispatcher()
-        if manager is None:
-            return None, None, None
+        found: dict[int, tuple[str, float | None, str]] = {}
         try:
-            own = [
-                metric
-                for metric in manager.intermediate()
-                if str(metric["parameterId"]) == str(entry.parameter_id) and metric["timestamp"] >= 1e3 * entry.asked_s
-            ]
-            if not own:
-                return None, None, None
-            job = str(own[-1]["trialJobId"])
-            return manager.jobs().get(job), _number(_loaded(own[-1]["data"])), job
+            jobs = {} if manager is None else manager.jobs()
+            for metric in [] if manager is None else manager.intermediate():
+                number, job = int(metric["parameterId"]), str(metric["trialJobId"])
+                # Ids start anew when NNI resumes, so an older metric may bear the same.
+                if number in pending and metric["timestamp"] >= 1e3 * pending[number].asked_s:
+                    found[number] = (jobs.get(job, ""), _number(_loaded(metric["data"])), job)
         except (ManagerError, KeyError, TypeError, ValueError) as error:
             _log.warning("NNI does not tell which trial ended: %s", error)
-            return None, None, None
+        return found
 
 
 def _number(reported: Any) -> float | None:

@@ -295,9 +295,13 @@ def test_stopped_trials_are_pruned_with_their_last_intermediate_result(manager: 
     }
     for number in (0, 3):  # the wrong ids, as at concurrency 4
         made.trial_end(number, False)
-    history = seen(made)
+    history = made._columns.history(1.0)
     assert history.status.tolist() == [Status.RUNNING, Status.PRUNED, Status.FAILED, Status.RUNNING]
     assert history.values[1] == 0.6
+    manager.told["/metric-data?type=PERIODICAL"] = [metric(0, "a", 0.4)]
+    manager.told["/trial-jobs"] = [{"trialJobId": "a", "status": "SUCCEEDED"}]
+    made.trial_end(1, True)
+    assert seen(made).status[0] == Status.FAILED  # it succeeded, and reported nothing final
 
 
 @pytest.mark.parametrize("told", [{}, {"/metric-data?type=PERIODICAL": 3}, {"/metric-data?type=PERIODICAL": "{"}])
@@ -308,7 +312,9 @@ def test_a_manager_that_does_not_answer_is_logged(
     made = tuner()
     made.generate_parameters(0)
     made.trial_end(0, False)
-    assert seen(made).status.tolist() == [Status.FAILED]
+    assert made._ledger.entries[0].status is Status.RUNNING
+    made._on_exit()
+    assert made._ledger.entries[0].status is Status.FAILED
     assert "NNI does not tell which trial ended: NNI's manager" in log.text
 
 
