@@ -174,6 +174,10 @@ class Space:
         """
         return self.keys(genotypes)
 
+    def representative(self, genotypes: Genotypes) -> Genotypes:
+        """Return the member that stands for the class of each row, ``(n, s)``: what to train, where all are one."""
+        return genotypes
+
     # -- moves -------------------------------------------------------------------------------------------------------
 
     def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
@@ -355,6 +359,9 @@ class EnumeratedSpace(Space):
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return a class id a row, ``(n,)``: the key of the representative."""
         return self.keys(self.repair(genotypes))
+
+    def representative(self, genotypes: Genotypes) -> Genotypes:
+        return self.repair(genotypes)
 
     def from_params(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
         """Return the representatives ``(n, s)`` of parameter dicts, any combination."""

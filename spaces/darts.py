@@ -85,6 +85,9 @@ class DARTS(Space):
         smallest = [_smallest_cell(part) for part in np.split(genotypes, 2, axis=1)]
         return smallest[0] * int(self._radix[len(_SIZES) - 1]) + smallest[1]
 
+    def representative(self, genotypes: Genotypes) -> Genotypes:
+        return self._unrank(self.canonical(genotypes))
+
     # -- words -------------------------------------------------------------------------------------------------------
 
     def to_string(self, genotypes: Genotypes) -> list[str]:

@@ -70,6 +70,22 @@ class NASBench201(Space):
         """Return the class id of each row, ``(n,)``, in 0..6465."""
         return self._class_of_key[self.keys(genotypes)]
 
+    def representative(self, genotypes: Genotypes) -> Genotypes:
+        """Return the lightest member of each row's class, ``(n, 6)``: fewest 3x3, then fewest 1x1 convolutions.
+
+        As networks, members of a class differ a little: a convolution of a node that is always zero still adds the
+        offset of its norm. The lightest member has no such convolution where there is one without.
+        """
+        return self.all()[self._lightest[self.canonical(genotypes)]]
+
+    @cached_property
+    def _lightest(self) -> NDArray[np.int64]:
+        """The key of the lightest member of each class."""
+        genotypes = self.all()
+        ones, threes = ((genotypes == OPERATIONS.index(op)).sum(axis=1) for op in ("nor_conv_1x1", "nor_conv_3x3"))
+        order = np.lexsort((ones, threes))
+        return order[np.unique(self._class_of_key[order], return_index=True)[1]]
+
     @cached_property
     def _class_of_key(self) -> NDArray[np.int64]:
         forms = [_written_out(cell) for cell in self.all().tolist()]

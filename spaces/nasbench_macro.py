@@ -58,6 +58,9 @@ class NASBenchMacro(Space):
         """Return the class id of each row, ``(n,)``: the key of the member whose stages end in their identities."""
         return self.keys(_identities_last(genotypes))
 
+    def representative(self, genotypes: Genotypes) -> Genotypes:
+        return _identities_last(genotypes)
+
     def _encode_path(self, genotypes: Genotypes) -> NDArray[np.float32]:
         settled = _identities_last(genotypes)
         columns = []

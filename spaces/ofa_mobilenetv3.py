@@ -93,9 +93,12 @@ class OFAMobileNetV3(Space):
         work: what each block computes, in millions: multiply-accumulates of its expansion, its depthwise convolution
             and its projection, elements entering and leaving the depthwise convolution: 100; and the
             multiply-accumulates of the layers that never change: 101.
+        stages: the five kinds of work and the active blocks, summed over each stage: 30.
+        totals: the five kinds of work and the active blocks, summed over the network, and the layers that never change:
+            7. Columns 0, 1, 2 and 6 add up to the network's multiply-accumulates in millions.
     """
 
-    encodings = ("onehot", "pairwise", "counts", "ofa", "help", "work")
+    encodings = ("onehot", "pairwise", "counts", "ofa", "help", "work", "stages", "totals")
 
     def __init__(self) -> None:
         blocks = [f"{stage}_{block}" for stage in range(1, STAGES + 1) for block in range(1, _PER_STAGE + 1)]
@@ -127,6 +130,9 @@ class OFAMobileNetV3(Space):
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return the class id of each row, ``(n,)``: the key of its masked form (a hash, see :meth:`Space.keys`)."""
         return self.keys(self.masked(genotypes))
+
+    def representative(self, genotypes: Genotypes) -> Genotypes:
+        return self.masked(genotypes)
 
     # -- plain numbers -----------------------------------------------------------------------------------------------
 
@@ -309,6 +315,15 @@ class OFAMobileNetV3(Space):
         forms[~self.active(genotypes)] = len(KERNELS) * len(EXPANSIONS)
         work = blocks[resolution[:, None], np.arange(BLOCKS), forms].reshape(len(genotypes), BLOCKS * blocks.shape[-1])
         return np.concatenate([work, rest[resolution, None]], axis=1)
+
+    def _encode_stages(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        work = self._encode_work(genotypes)[:, :-1].reshape(len(genotypes), STAGES, _PER_STAGE, 5).sum(axis=2)
+        depth = np.array(DEPTHS, dtype=np.float32)[genotypes[:, _DEPTH], None]
+        return np.concatenate([work, depth], axis=2).reshape(len(genotypes), STAGES * 6)
+
+    def _encode_totals(self, genotypes: Genotypes) -> NDArray[np.float32]:
+        stages = self._encode_stages(genotypes).reshape(len(genotypes), STAGES, 6).sum(axis=1)
+        return np.concatenate([stages, self._work[1][genotypes[:, _RESOLUTION], None]], axis=1)
 
     @cached_property
     def _work(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

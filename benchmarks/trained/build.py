@@ -27,7 +27,6 @@ from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.trained.images import Images, load_images
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.spaces import Genotypes, Space
-from nasplug.spaces.modules.complexity import params
 
 __all__ = ["PLANS", "Chunk", "Plan", "build", "read_chunks", "train_rows"]
 
@@ -54,16 +53,10 @@ class Plan:
 
     @cached_property
     def representatives(self) -> Genotypes:
-        """One genotype a canonical class, ``(classes, s)``, sorted: the member with the fewest parameters.
-
-        Members compute the same function but for what an operation on an always-zero node adds, the offset of its
-        norm; a member without one has fewer parameters.
-        """
+        """The genotypes that stand for a canonical class, ``(classes, s)``, sorted."""
         space = self.open_space()
         genotypes = space.all()
-        order = np.lexsort((params(space, genotypes, **self.sizes), space.canonical(genotypes)))
-        first = np.unique(space.canonical(genotypes)[order], return_index=True)[1]
-        return genotypes[np.sort(order[first])]
+        return genotypes[(space.representative(genotypes) == genotypes).all(axis=1)]
 
     def open_space(self) -> Space:
         """Return its space."""

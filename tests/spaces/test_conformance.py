@@ -207,6 +207,18 @@ def test_encodings_tell_architectures_apart(space):
         assert len(np.unique(features, axis=0)) == len(rows(some))
 
 
+def test_a_class_has_one_representative_which_is_of_it(space):
+    some = space.sample(200, np.random.default_rng(3))
+    some = np.concatenate([some, space.mutate(some, np.random.default_rng(4))])
+    standing = space.representative(some)
+    classes = space.canonical(some)
+    assert space.valid(standing).all()
+    np.testing.assert_array_equal(space.canonical(standing), classes)
+    by_class = {}
+    for number, row in zip(classes.tolist(), standing.tolist(), strict=True):
+        assert by_class.setdefault(number, row) == row
+
+
 def test_canonical_is_a_function_of_the_genotype_and_refines_nothing(space):
     some = drawn(space)
     classes = space.canonical(some)
