@@ -2,7 +2,7 @@
 
 A latency is nearly a sum over the layers. A :class:`Workload` names the terms of that sum: each architecture has one
 term in every slot, and a linear model gives each term a weight. Where the network behind a space is known, a term also
-lists its kernels, so that the time of a term on a described device can be worked out (:mod:`nasplug.cost_models.virtual`).
+lists its kernels, from which the time it takes on a described device follows (:mod:`nasplug.cost_models.virtual`).
 
 Shapes:
     n: architectures; l: slots; w: terms; m: kernels; t: timed terms (``w``, or ``w`` at each of several resolutions).

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasplug.benchmarks.catalog import table_path
-from nasplug.benchmarks.importers import common, delimited, macro, topology
+from nasplug.benchmarks.importers import common, delimited, help_npz, macro, topology
 from nasplug.benchmarks.importers.common import Imported, ImportOptions, Unit
 from nasplug.benchmarks.table import TableBenchmark, read_table, write_table
 from nasplug.errors import DataError, InputError, UnknownNameError
@@ -19,6 +19,7 @@ _ONE_FILE: dict[str, Callable[[Path, ImportOptions], list[Imported]]] = {
     "nasbench201-pth": topology.import_pth,
     "nats-bench": topology.import_nats_folder,
     "nasbench-macro": macro.import_macro,
+    "help-npz": help_npz.import_help,
 }
 FORMATS = ("auto", "csv", "parquet", *_ONE_FILE)
 """Formats that :func:`import_files` knows."""
@@ -43,6 +44,7 @@ def detect(path: Path) -> str:
         (r"\.(parquet|pq)(\.gz)?$", "parquet"),
         (r"\.pth$", "nasbench201-pth"),
         (r"\.json(\.gz)?$", "nasbench-macro"),
+        (r"\.npz$", "help-npz"),
     ):
         if re.search(pattern, path.name):
             return kind
