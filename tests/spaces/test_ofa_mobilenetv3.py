@@ -193,6 +193,11 @@ def test_work_adds_up_to_the_network():
     blocks = work[:, :-1].reshape(len(texts), BLOCKS, 5)
     total = blocks[:, :, :3].sum(axis=(1, 2)) + work[:, -1]
     np.testing.assert_allclose(total, [multiply_accumulates(text) for text in texts], rtol=1e-5)
+    totals = SPACE.encode(SPACE.from_string(texts), "totals")
+    np.testing.assert_allclose(totals[:, [0, 1, 2, 6]].sum(axis=1), total, rtol=1e-5)
+    stages = SPACE.encode(SPACE.from_string(texts), "stages").reshape(len(texts), STAGES, 6)
+    np.testing.assert_allclose(stages.sum(axis=1), totals[:, :6], rtol=1e-5)
+    np.testing.assert_array_equal(stages[:, :, 5], SPACE.settings(SPACE.from_string(texts)).depth)
     assert not blocks[0, 2].any()  # the third block of a stage of two
     # The first block of the largest network: 112 x 112 x 24 expanded six times, then strided.
     np.testing.assert_allclose(
