@@ -32,6 +32,9 @@ from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
 MAX_BYTES = 64 * 2**20
 """Largest data file that is read; the real ones have 2 to 6 MB."""
 
+OUT_OF_THE_BOX: list[str] = []
+"""The tables of this module, in its order: what a comparison runs on unless told otherwise."""
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -65,6 +68,7 @@ def _opener(name: str, source: _Source) -> Callable[[], Benchmark]:
             return TableBenchmark(name, table)  # nowhere to keep it: serve it from memory
         return read_table(cached, name)
 
+    OUT_OF_THE_BOX.append(name)
     open_table.__doc__ = f"Open ``{name}``; converts it from {source.package} on first use."
     return open_table
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nasplug import registry
+from nasplug.benchmarks.builtin import OUT_OF_THE_BOX
 from nasplug.benchmarks.compare import Study, compare
 from nasplug.benchmarks.summary import write_summary
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2 seeds, 40 queries")
     options = parser.parse_args()
     seeds, budget = (2, 40) if options.quick else (options.seeds, 100)
-    tables = registry.names("benchmark")
+    tables = list(OUT_OF_THE_BOX)
     compare(Study(benchmarks=tables, strategies=STRATEGIES, seeds=seeds, budget=budget), options.out, jobs=options.jobs)
     show(write_summary(options.out))
 

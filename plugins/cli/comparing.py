@@ -113,13 +113,13 @@ def _command() -> str:
 
 def _default_benchmarks(err: Console) -> list[str]:
     """Return the built-in tables that can be opened; says which cannot."""
-    from nasplug import registry
+    from nasplug.benchmarks.builtin import OUT_OF_THE_BOX
     from nasplug.benchmarks.catalog import open_benchmark
 
     found: list[str] = []
     missing: dict[str, list[str]] = {}
     with err.status("opening tables"):
-        for name in registry.names("benchmark"):
+        for name in OUT_OF_THE_BOX:
             try:
                 open_benchmark(name)
                 found.append(name)
