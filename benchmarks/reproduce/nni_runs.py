@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -178,23 +179,37 @@ def wrong_pairs(export: list[dict[str, Any]], same: Callable[[Any, Any], bool]) 
     return sum(not same(one["parameter"], json.loads(one["value"])["architecture"]) for one in export)
 
 
-def photograph(url: str, picture: Path, *, until: str, width: int = 1280, height: int = 960) -> str:
-    """Open NNI's page in a headless Chromium, wait until it shows a text, write a PNG, and return its whole text."""
+def photograph(url: str, picture: Path, *, until: str, hide: str = "", width: int = 1500, height: int = 1100) -> str:
+    """Open NNI's page in a headless Chromium, wait until it shows a text, write a PNG, and return its whole text.
+
+    ``hide`` is the path of a temporary folder, shown as ``~``: pictures do not tell about the machine.
+    """
     from selenium import webdriver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
     options = webdriver.ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"):
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+    for flag in (*flags, f"--window-size={width},{height}"):
         options.add_argument(flag)
-    driver = webdriver.Chrome(options=options)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         driver.set_page_load_timeout(60)
         driver.get(url)
         WebDriverWait(driver, 60).until(lambda page: until in page.find_element(By.TAG_NAME, "body").text)
         time.sleep(2)  # until the curves have grown
+        text = str(driver.find_element(By.TAG_NAME, "body").text)
+        if hide:
+            driver.execute_script(_HIDE, hide)
         picture.parent.mkdir(parents=True, exist_ok=True)
         driver.save_screenshot(str(picture))
-        return str(driver.find_element(By.TAG_NAME, "body").text)
+        return text
     finally:
         driver.quit()
+
+
+_HIDE = """
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) walker.currentNode.textContent = walker.currentNode.textContent.replace(arguments[0], "~");
+"""

@@ -436,8 +436,11 @@ def test_imported_data_are_learned_from(log: pytest.LogCaptureFixture) -> None:
     assert log.text.count("its parameters are not of the search space") == 2
     assert log.text.count("its value is not a finite number") == 1
     assert log.text.count("must have 'parameter' and 'value'") == 2
+    other = {"op": "c", "width": 5}
+    made.import_data([{"parameter": other, "value": 0.7, "trialJobId": "x"}])  # exported from another experiment
     others = made.generate_multiple_parameters(list(range(20)))
-    assert len(others) == 13  # 15 without the imported one and that of seen()
+    assert len(others) == 12  # 15 without the two imported ones and that of seen()
+    assert other not in others
     assert good not in others
     early = NasTuner(strategy="recorder")
     early.import_data([{"parameter": good, "value": 0.5}])
