@@ -309,6 +309,18 @@ def test_stopped_trials_are_pruned_with_their_last_intermediate_result(manager: 
     assert seen(made).status[0] == Status.FAILED
 
 
+def test_one_trial_ended_and_one_is_found(manager: type[Answers]) -> None:
+    """What the manager could not tell when the trial ended, it tells at the next proposal; the other trial runs on."""
+    made = tuner()
+    made.generate_multiple_parameters([0, 1])
+    made.trial_end(0, False)
+    manager.told = {
+        "/metric-data?type=PERIODICAL": [metric(1, "b", 0.4)],
+        "/trial-jobs": [{"trialJobId": "b", "status": "USER_CANCELED"}],
+    }
+    assert seen(made).status.tolist() == [Status.RUNNING, Status.PRUNED]
+
+
 @pytest.mark.parametrize("told", [{}, {"/metric-data?type=PERIODICAL": 3}, {"/metric-data?type=PERIODICAL": "{"}])
 def test_a_manager_that_does_not_answer_is_logged(
     manager: type[Answers], told: dict[str, Any], log: pytest.LogCaptureFixture
