@@ -56,21 +56,25 @@ class _Source:
 def _opener(name: str, source: _Source) -> Callable[[], Benchmark]:
     def open_table() -> Benchmark:
         package = source.installed()
-        cached = data_folder() / "built-in" / f"{name}-{package.version}-v{FORMAT_VERSION}{SUFFIX}"
-        try:
-            return read_table(cached, name)
-        except DataError:
-            pass  # not converted yet, or damaged since: convert (again)
-        table = _convert(source, package).to_arrow()
-        try:
-            write_table(table, cached)
-        except DataError:
-            return TableBenchmark(name, table)  # nowhere to keep it: serve it from memory
-        return read_table(cached, name)
+        return _kept(name, package.version, lambda: _convert(source, package))
 
     OUT_OF_THE_BOX.append(name)
     open_table.__doc__ = f"Open ``{name}``; converts it from {source.package} on first use."
     return open_table
+
+
+def _kept(name: str, version: str, convert: Callable[[], Table]) -> Benchmark:
+    """Return the table of the data folder, converted first where it is not there or damaged."""
+    cached = data_folder() / "built-in" / f"{name}-{version}-v{FORMAT_VERSION}{SUFFIX}"
+    try:
+        return read_table(cached, name)
+    except DataError:
+        table = convert().to_arrow()
+    try:
+        write_table(table, cached)
+    except DataError:
+        return TableBenchmark(name, table)  # nowhere to keep it: serve it from memory
+    return read_table(cached, name)
 
 
 def _convert(source: _Source, package: Distribution) -> Table:

@@ -39,7 +39,7 @@ MAX_SEEDS = 100
 _META_KEY = b"nasplug"
 _SITE = "site:"
 _COLUMN = re.compile(r"(?P<metric>[A-Za-z_][\w.-]*)(?:@(?P<epochs>[1-9]\d{0,5}))?")
-_VERIFIED_BYTES = 64 * 2**20  # tables up to this size are checked against their checksum whenever they are opened
+_VERIFIED_BYTES = 8 * 2**20  # larger tables take too long to check against their checksum at every opening
 
 
 def split_column(column: str) -> tuple[str, int | None]:
@@ -61,6 +61,7 @@ class TableInfo:
         source: where the labels come from, with a version.
         licence: the source's licence, or that it is unknown.
         notes: sentences every report must carry.
+        continues: the training lengths of a metric are points of one training (:attr:`Benchmark.continues`).
     """
 
     space: str
@@ -69,6 +70,7 @@ class TableInfo:
     source: str
     licence: str
     notes: tuple[str, ...] = ()
+    continues: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dict; :meth:`from_json` reads it."""
@@ -91,6 +93,7 @@ class TableInfo:
             data["source"],
             data["licence"],
             tuple(data["notes"]),
+            data.get("continues") is True,
         )
 
 
@@ -224,6 +227,7 @@ class TableBenchmark(Benchmark):
         self.info = TableInfo.from_json(meta)
         self.space = registry.load("space", self.info.space)()
         self.search, self.report, self.notes = self.info.search, self.info.report, self.info.notes
+        self.continues = self.info.continues
         self.checksum = str(meta["checksum"])
         batches = arrow.to_batches()
         if len(batches) != 1 or arrow.num_rows != meta["rows"] or not arrow.num_rows:
@@ -261,7 +265,7 @@ class TableBenchmark(Benchmark):
     def verify(self) -> str:
         """Return the content's checksum; raises DataError if it is not the one written.
 
-        Opening does this already for all but very large files.
+        Opening does this already for tables of up to 8 MB.
         """
         actual = _checksum(self._batch, self.info)
         if actual != self.checksum:
@@ -316,6 +320,10 @@ class TableBenchmark(Benchmark):
             count = 1 if values.shape[1] == 1 else int((~np.isnan(values)).sum(axis=1).min())
             self._seed_counts[metric, epochs] = count
         return self._seed_counts[metric, epochs]
+
+    def fidelities(self, metric: str) -> tuple[int, ...]:
+        self._labels(metric, None)
+        return tuple(sorted(epochs for epochs in self._columns[metric] if epochs))
 
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
         """Return the seconds of one training of the signal's length, ``(n,)``; NaN where the table has none.

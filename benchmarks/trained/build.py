@@ -1,9 +1,10 @@
 """Measuring a whole table: every distinct architecture of a space trained on the same images, in stacks, resumable.
 
-A build is a folder of chunk files, each the training curves of a stack of networks with one training seed. A chunk is
-written whole once its stack is trained, so a build can be killed at any point and goes on with the next chunk.
+A build is a folder of chunk files, each the training curves of a stack of networks with one training seed, or the
+seconds that each of them needs when it trains alone. A chunk is written whole once it is done, so a build can be
+killed at any point and goes on with the next chunk.
 
-Shapes: k architectures of a chunk; e epochs; the six metrics of :data:`nasplug.benchmarks.trained.training.METRICS`.
+Shapes: k architectures of a chunk; e epochs; the six metrics of :data:`nasplug.benchmarks.trained.images.METRICS`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks.files import write_whole
-from nasplug.benchmarks.trained.images import Images, load_images
+from nasplug.benchmarks.trained.images import METRICS, Images, load_images
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["PLANS", "Chunk", "Plan", "build", "read_chunks", "train_rows"]
+__all__ = ["PLANS", "Chunk", "Plan", "build", "read_curves", "read_seconds", "train_rows"]
+
+SECONDS = "seconds"
+"""The part of a build that times instead of training."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ class Plan:
 
     def chunks(self, seeds: int) -> list[Chunk]:
         """Return all chunks, those of the first seed first, so that an early stop leaves a usable table."""
-        starts = range(0, len(self.representatives), self.stack)
-        return [Chunk(self.name, seed, start // self.stack) for seed in range(seeds) for start in starts]
+        numbers = range(-(-len(self.representatives) // self.stack))
+        parts = [f"seed-{seed}" for seed in range(seeds)] + [SECONDS]
+        return [Chunk(self.name, part, number) for part in parts for number in numbers]
 
     def rows(self, chunk: Chunk) -> Genotypes:
         """Return the architectures of a chunk, ``(k, s)``; neighbours are alike, which makes large groups."""
@@ -79,15 +84,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One stack of a plan, trained with one seed."""
+    """One stack of a plan: trained with one seed, or timed one by one.
+
+    Attributes:
+        plan: name.
+        part: ``seed-0``, ``seed-1``, ... or ``seconds``.
+        number: of the stack.
+    """
 
     plan: str
-    seed: int
+    part: str
     number: int
 
     def path(self, folder: Path) -> Path:
         """Return its file."""
-        return folder / f"seed-{self.seed}" / f"{self.number:04d}.npz"
+        return folder / self.part / f"{self.number:04d}.npz"
 
 
 PLANS: Mapping[str, Plan] = {
@@ -138,7 +149,7 @@ def build(name: str, folder: Path, *, seeds: int = 3, jobs: int = 2) -> Iterator
         done = len(chunks) - len(missing)
         yield done, len(chunks)
         workers = Parallel(n_jobs=min(jobs, max(1, len(missing))), return_as="generator_unordered", batch_size=1)
-        for _ in workers(delayed(_train_chunk)(chunk, folder) for chunk in missing):
+        for _ in workers(delayed(_do_chunk)(chunk, folder) for chunk in missing):
             done += 1
             yield done, len(chunks)
 
@@ -166,45 +177,77 @@ def _complete(plan: Plan, chunk: Chunk, folder: Path) -> bool:
 
 
 def read_chunk(plan: Plan, chunk: Chunk, folder: Path) -> NDArray[np.float64]:
-    """Return the curves of a finished chunk, ``(k, e, 6)``; raises DataError where the file is missing or damaged."""
+    """Return a finished chunk: curves ``(k, e, 6)``, or seconds an epoch ``(k,)``.
+
+    Raises: DataError where the file is missing, damaged, or of other architectures.
+    """
     path = chunk.path(folder)
     try:
         with np.load(path, allow_pickle=False) as file:
-            rows, curves = file["genotypes"], file["curves"]
+            rows, values = file["genotypes"], file["values"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is missing or damaged ({error}); build again") from error
-    expected = (len(plan.rows(chunk)), plan.recipe["epochs"], 6)
-    if curves.shape != expected or not np.array_equal(rows, plan.rows(chunk)):
-        raise DataError(f"{path} holds other architectures or epochs than {expected}; remove it and build again")
-    table: NDArray[np.float64] = curves
+    expected = plan.rows(chunk)
+    shape = (len(expected),) + (() if chunk.part == SECONDS else (plan.recipe["epochs"], len(METRICS)))
+    if values.shape != shape or not np.array_equal(rows, expected):
+        raise DataError(f"{path} holds {values.shape} of other architectures, expected {shape}; remove it, build again")
+    table: NDArray[np.float64] = values
     return table
 
 
-def read_chunks(name: str, folder: Path, seeds: int) -> NDArray[np.float64]:
+def _read_part(plan: Plan, folder: Path, part: str) -> NDArray[np.float64]:
+    numbers = range(-(-len(plan.representatives) // plan.stack))
+    return np.concatenate([read_chunk(plan, Chunk(plan.name, part, number), folder) for number in numbers])
+
+
+def read_curves(plan: Plan, folder: Path, seeds: int) -> NDArray[np.float64]:
     """Return the curves of a finished build, ``(classes, seeds, e, 6)``; raises DataError while one is missing."""
-    plan = PLANS[name]
-    by_seed = []
-    for seed in range(seeds):
-        chunks = [chunk for chunk in plan.chunks(seeds) if chunk.seed == seed]
-        by_seed.append(np.concatenate([read_chunk(plan, chunk, folder) for chunk in chunks]))
-    return np.stack(by_seed, axis=1)
+    return np.stack([_read_part(plan, folder, f"seed-{seed}") for seed in range(seeds)], axis=1)
 
 
-def _train_chunk(chunk: Chunk, folder: Path) -> None:
+def read_seconds(plan: Plan, folder: Path) -> NDArray[np.float64]:
+    """Return the CPU seconds of an epoch of each class, ``(classes,)``; raises DataError while one is missing."""
+    return _read_part(plan, folder, SECONDS)
+
+
+def _do_chunk(chunk: Chunk, folder: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
     _keep_freed_memory()
     plan = PLANS[chunk.plan]
     rows, started = plan.rows(chunk), time.process_time()
-    curves = train_rows(plan, rows, chunk.seed)
-    seconds = np.float64(time.process_time() - started)
+    if chunk.part == SECONDS:
+        values = time_rows(plan, rows)
+    else:
+        values = train_rows(plan, rows, int(chunk.part.removeprefix("seed-")))
+    cpu_seconds = np.float64(time.process_time() - started)
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
-            np.savez(file, genotypes=rows, curves=curves, cpu_seconds=seconds, torch=np.array(torch.__version__))
+            np.savez(file, genotypes=rows, values=values, cpu_seconds=cpu_seconds)
 
     write_whole(chunk.path(folder), save)
+
+
+def time_rows(plan: Plan, rows: Genotypes, steps: int = 5) -> NDArray[np.float64]:
+    """Return the CPU seconds of one epoch of training of each architecture alone, without evaluation, ``(k,)``.
+
+    An epoch is its number of steps times the median of ``steps`` timed ones, after one that warms up.
+    """
+    from nasplug.benchmarks.trained.training import Recipe, Training
+    from nasplug.spaces.modules.build import network
+
+    images = _images(plan)
+    recipe = Recipe(**plan.recipe)
+    seconds = []
+    for row in rows:
+        net = network(plan.open_space(), row, classes=images.classes, seed=0, **plan.sizes)
+        clock = [time.process_time()]
+        for _ in Training([net], images, recipe, 0).steps(limit=steps + 1):
+            clock.append(time.process_time())
+        seconds.append(np.median(np.diff(clock)[1:]) * -(-len(images.train) // recipe.batch_size))
+    return np.array(seconds)
 
 
 def train_rows(plan: Plan, rows: Genotypes, seed: int) -> NDArray[np.float64]:

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from nasplug.errors import DataError, InputError, UnknownNameError
 
-__all__ = ["DATASETS", "Images", "Split", "load_images"]
+__all__ = ["DATASETS", "METRICS", "Images", "Split", "load_images"]
+
+METRICS = ("train", "train_loss", "valid", "valid_loss", "test", "test_loss")
+"""What an epoch of training yields on the three parts: accuracies, and mean cross entropies. Those of the
+training part are running averages within the epoch."""
 
 SPLIT_SEED = 0
 """Of every split: a split is part of a data set here, not of a run."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,7 @@ from nasplug.benchmarks.trained.images import Images
 from nasplug.errors import InputError
 from nasplug.spaces.modules.stacked import Stack
 
-__all__ = ["METRICS", "Recipe", "Training"]
-
-METRICS = ("train", "train_loss", "valid", "valid_loss", "test", "test_loss")
-"""What an epoch yields, in this order. Those of the training part are running averages within the epoch."""
+__all__ = ["Recipe", "Training"]
 
 EVALUATION_BATCH = 128
 
@@ -118,6 +115,21 @@ class Training:
     # -- one epoch ---------------------------------------------------------------------------------------------------
 
     def _fit(self) -> tuple[Tensor, Tensor]:
+        """Train the next epoch and return accuracy and mean loss within it, each ``(M,)``."""
+        right = torch.zeros(self.stack.n_networks, device=self.device)
+        loss_sum, seen = torch.zeros_like(right), 0
+        for logits, labels, losses in self.steps():
+            right += (logits.argmax(dim=2) == labels).sum(dim=1)
+            loss_sum += losses.sum(dim=1)
+            seen += len(labels)
+        return right / seen, loss_sum / seen
+
+    def steps(self, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Train the next epoch step by step, yielding logits ``(M, B, classes)``, labels ``(B,)``, losses ``(M, B)``.
+
+        Args:
+            limit: how many steps; None for the whole epoch.
+        """
         images, labels = self._train
         rng = np.random.default_rng([self.seed, self.epoch])
         order = torch.from_numpy(rng.permutation(len(labels))).to(self.device)
@@ -125,9 +137,7 @@ class Training:
         if len(batches) > 1 and len(batches[-1]) < 2:  # a batch norm needs two values
             batches = batches[:-1]
         self.stack.train()
-        right = torch.zeros(self.stack.n_networks, device=self.device)
-        loss_sum = torch.zeros_like(right)
-        for k, rows in enumerate(batches):
+        for k, rows in enumerate(batches[:limit]):
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate_at(
                     self.epoch * len(batches) + k, self.recipe.epochs * len(batches)
@@ -138,10 +148,7 @@ class Training:
             self._optimizer.zero_grad(set_to_none=True)
             losses.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
-            right += (logits.detach().argmax(dim=2) == labels[rows]).sum(dim=1)
-            loss_sum += losses.detach().sum(dim=1)
-        seen = sum(map(len, batches))
-        return right / seen, loss_sum / seen
+            yield logits.detach(), labels[rows], losses.detach()
 
     @torch.no_grad()
     def _measure(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
