@@ -108,9 +108,9 @@ ARRAY_NAMES: Allowed = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: BinaryIO, allowed: Allowed):
+    def __init__(self, stream: BinaryIO, allowed: Allowed, persistent: Callable[[Any], Any]):
         super().__init__(stream, encoding="latin-1")
-        self._allowed = allowed
+        self._allowed, self._persistent = allowed, persistent
         self._given: dict[tuple[str, str], Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -127,23 +127,32 @@ class _Unpickler(pickle.Unpickler):
             self._given[asked] = ours
         return self._given[asked]
 
-    def persistent_load(self, pid: Any) -> None:
-        """Stand for a tensor's storage in a torch file: weights are left where they are."""
+    def persistent_load(self, pid: Any) -> Any:
+        """Return what stands for a tensor's storage in a torch file."""
+        return self._persistent(pid)
 
 
-def load_pickle(data: bytes | BinaryIO, what: str, allowed: Allowed = RESULT_NAMES) -> Any:
+def load_pickle(
+    data: bytes | BinaryIO,
+    what: str,
+    allowed: Allowed = RESULT_NAMES,
+    *,
+    persistent: Callable[[Any], Any] = lambda pid: None,
+) -> Any:
     """Return the value of one pickle, built from plain types and ``allowed`` names only.
 
     Args:
         data: the pickle, or an open binary file that stands at one (and after the call, behind it).
         what: file name, for messages.
         allowed: ``(module, name)`` -> what stands for it.
+        persistent: from the identifier of a tensor's storage to what stands for it; by default weights are left where
+            they are.
 
     Raises:
         DataError: truncated or corrupt, or it asks for another name.
     """
     try:
-        return _Unpickler(io.BytesIO(data) if isinstance(data, bytes) else data, allowed).load()
+        return _Unpickler(io.BytesIO(data) if isinstance(data, bytes) else data, allowed, persistent).load()
     except DataError as error:
         raise DataError(f"{what} is not safe to read: {error}") from None
     except Exception as error:  # damaged pickles raise nearly anything

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
+
+from nasplug.benchmarks import ofa_surrogate
+from nasplug.benchmarks.base import Benchmark
 from nasplug.benchmarks.catalog import table_path
-from nasplug.benchmarks.importers import common, delimited, help_npz, macro, topology
+from nasplug.benchmarks.importers import common, delimited, help_npz, macro, ofa, topology
 from nasplug.benchmarks.importers.common import Imported, ImportOptions, Unit
-from nasplug.benchmarks.table import TableBenchmark, read_table, write_table
+from nasplug.benchmarks.table import read_table, write_table
 from nasplug.errors import DataError, InputError, UnknownNameError
 
 __all__ = ["FORMATS", "ImportOptions", "Imported", "Stored", "Unit", "add", "import_files"]
@@ -21,15 +26,24 @@ _ONE_FILE: dict[str, Callable[[Path, ImportOptions], list[Imported]]] = {
     "nasbench-macro": macro.import_macro,
     "help-npz": help_npz.import_help,
 }
-FORMATS = ("auto", "csv", "parquet", *_ONE_FILE)
+_PARTS: dict[str, tuple[str, Callable[[Path], Mapping[str, NDArray[Any]]]]] = {
+    "ofa-accuracy-predictor": ("accuracy_predictor", ofa.read_predictor),
+    "ofa-note10-tables": ("note10_tables", ofa.read_note10_tables),
+}
+"""Formats that are no table but a part of ``ofa-imagenet-surrogate``, which computes its labels."""
+
+FORMATS = ("auto", "csv", "parquet", *_ONE_FILE, *_PARTS)
 """Formats that :func:`import_files` knows."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A table that :func:`add` wrote: its benchmark, what a person must be told, and the columns that came."""
+    """What :func:`add` wrote: the benchmark, what a person must be told, and the columns or metrics that came.
 
-    benchmark: TableBenchmark
+    ``benchmark`` is None for a part of a benchmark that lacks another.
+    """
+
+    benchmark: Benchmark | None
     path: Path
     messages: tuple[str, ...]
     added: tuple[str, ...]
@@ -38,7 +52,11 @@ class Stored:
 def detect(path: Path) -> str:
     """Return the format that a file's or folder's name shows; raises InputError where it shows none."""
     if path.is_dir():
-        return "nats-bench"
+        return (
+            "ofa-note10-tables" if any(ofa.TABLE_NAME.fullmatch(one.name) for one in path.iterdir()) else "nats-bench"
+        )
+    if ofa.PREDICTOR_NAME.fullmatch(path.name):
+        return "ofa-accuracy-predictor"
     for pattern, kind in (
         (r"\.(csv|tsv)(\.gz)?$", "csv"),
         (r"\.(parquet|pq)(\.gz)?$", "parquet"),
@@ -68,6 +86,8 @@ def import_files(paths: Sequence[Path], options: ImportOptions, kind: str = "aut
     kinds = {detect(path) if kind == "auto" else kind for path in paths}
     if kinds <= {"csv", "parquet"}:
         return delimited.import_delimited(paths, options)
+    if kinds & set(_PARTS):
+        raise InputError(f"format {', '.join(sorted(kinds))} makes no table; add it to the data folder")
     if len(paths) > 1:
         raise InputError(f"files of format {', '.join(sorted(kinds))} are added one at a time, got {len(paths)}")
     return _ONE_FILE[kinds.pop()](paths[0], options)
@@ -92,6 +112,9 @@ def add(
 
     Raises: InputError and DataError as :func:`import_files`; nothing is written then, or if any table would be refused.
     """
+    kinds = {detect(path) if kind == "auto" and path.exists() else kind for path in paths}
+    if kinds & set(_PARTS):
+        return _add_parts(paths, kinds, name)
     imported = import_files(paths, options, kind)
     planned = []
     for one in imported:
@@ -106,3 +129,19 @@ def add(
         write_table(arrow, path)
         stored.append(Stored(read_table(path), path, messages, added))
     return stored
+
+
+def _add_parts(paths: Sequence[Path], kinds: set[str], name: str | None) -> list[Stored]:
+    """Store a part of ``ofa-imagenet-surrogate``; one there is replaced."""
+    if len(paths) > 1:
+        raise InputError(f"files of format {', '.join(sorted(kinds))} are added one at a time, got {len(paths)}")
+    if name not in (None, ofa_surrogate.NAME):
+        raise InputError(f"this file is a part of {ofa_surrogate.NAME}; leave out --name")
+    part, read = _PARTS[kinds.pop()]
+    path = ofa_surrogate.write_part(part, read(paths[0]))
+    (metric,) = [metric for metric, needed in ofa_surrogate.PARTS.items() if needed == part]
+    try:
+        benchmark, messages = ofa_surrogate.open_surrogate(), (f"{ofa_surrogate.NAME} has {metric} now",)
+    except DataError as error:
+        benchmark, messages = None, (f"{metric} is stored; {error}",)
+    return [Stored(benchmark, path, messages, (metric,))]
