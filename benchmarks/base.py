@@ -72,6 +72,8 @@ class Benchmark(ABC):
         search: what a search sees by default.
         report: what a report shows by default, never shown to a search.
         notes: sentences every report must carry, for example that there is one split only.
+        continues: a longer training goes on from a shorter one, so that after 3 epochs the fourth is paid alone;
+            False where lengths are trainings of their own.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Benchmark(ABC):
     search: Signal
     report: Signal
     notes: tuple[str, ...] = ()
+    continues: bool = False
 
     @abstractmethod
     def query(
@@ -105,8 +108,18 @@ class Benchmark(ABC):
         """Return all architectures it holds, ``(rows, s)``, or None where they cannot be listed."""
         return None
 
+    def fidelities(self, metric: str) -> tuple[int, ...]:
+        """Return the training lengths in epochs at which it holds a metric, ascending; () where length means nothing.
+
+        A search that stops trainings early walks up these, and sees the metric at each.
+        """
+        return ()
+
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
-        """Return the (simulated) seconds that one evaluation of ``signal`` costs, ``(n,)``; NaN where unknown."""
+        """Return the (simulated) seconds that one evaluation of ``signal`` costs, ``(n,)``; NaN where unknown.
+
+        They count from the first epoch, also where a shorter training has been paid for (:attr:`continues`).
+        """
         return np.full(len(genotypes), np.nan)
 
     def seed_values(self, genotypes: Genotypes, metric: str, epochs: int | None = None) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """The comparison: strategies x benchmarks x seeds under one budget, in one loop.
 
-A run is one strategy on one benchmark with one seed. Runs are independent and each is a function of what names it, so
+A run is one strategy on one benchmark with one seed. A strategy that stops trainings early spends a budget of
+evaluations by the instalment (:class:`nasplug.benchmarks.meter.Meter`): it starts more trainings, in as many seconds
+as that number of average evaluations takes. Runs are independent and each is a function of what names it, so
 they go to worker processes in any order and the result is the same. Finished runs are kept, one file each, in a folder
 named after everything that determines them; a study that is run again, or grown, computes only what is missing.
 
@@ -43,6 +45,7 @@ from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.meter import Meter
 from nasplug.errors import InputError, NasplugError
+from nasplug.spaces import Genotypes
 from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
 
 __all__ = [
@@ -67,7 +70,10 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "nni", "torch")
 
 Trace = NDArray[np.void]
-"""A run as a structured array, one row a query: genotype, value, cost_s, status, suggest_ms."""
+"""A run as a structured array, one row a query: genotype, value, cost_s, status, suggest_ms, epochs, spent.
+
+Epochs are 0 where a training length means nothing; ``spent`` is how much of the budget is, after the query.
+"""
 
 
 # -- one run ---------------------------------------------------------------------------------------------------------
@@ -75,34 +81,63 @@ Trace = NDArray[np.void]
 
 @dataclass(frozen=True)
 class Step:
-    """One query of a run: its number from 1, what was learnt, and how long the strategy thought."""
+    """One query of a run: its number from 1, what was learnt, the budget spent by then, how long the proposal took."""
 
     query: int
     observation: Observation
+    spent: float
     suggest_s: float
 
 
 def search(strategy: Strategy, benchmark: Benchmark, signal: Signal, *, budget: int, seed: int) -> Iterator[Step]:
     """Run one search and yield its queries: one proposal, one label bought, ``budget`` times.
 
+    A strategy that stops trainings early looks at the signal's metric at every length up to the signal's; its queries
+    are the trainings that it starts, as many as the budget pays for.
+
     Proposal ``t`` (from 0) draws from ``trial_rng(seed, t)``; ``seed`` also picks the training seed that a ``:one``
     signal shows. The strategy sees the history alone and is not told the budget, so a run of 100 queries begins with
-    the run of 50.
+    the run of 50 (but for the training that the end of its budget cuts off).
 
-    Raises: InputError where the strategy proposes what its space does not hold.
+    Raises: InputError where the strategy proposes what its space does not hold, or stops trainings early and the
+        benchmark has one training length.
     """
-    meter = Meter(benchmark, signal, budget, seed)
-    history = History.empty(benchmark.space)
-    for number in range(budget):
+    lengths = _lengths(strategy, benchmark, signal)
+    meter = Meter(benchmark, signal, budget, seed, lengths)
+    history = History.empty(benchmark.space, fidelities=lengths)
+    number = 0
+    while meter.spent < budget:
         started = time.perf_counter()
         proposed = strategy.propose(history, 1, trial_rng(seed, number))
         suggest_s = time.perf_counter() - started
         rows = benchmark.space.check(proposed)
         if len(rows) != 1:
             raise InputError(f"{type(strategy).__name__} was asked for 1 proposal and made {len(rows)}")
-        observation = meter.buy(rows[0])
-        history = history.extended(rows, np.array([observation.value]), observation.status)
-        yield Step(number + 1, observation, suggest_s)
+        observation = meter.buy(rows[0], partial(_stops, strategy, history, rows))
+        curve = np.array([observation.curve])
+        history = history.extended(rows, np.array([observation.value]), observation.status, curves=curve)
+        number += 1
+        yield Step(number, observation, meter.spent, suggest_s)
+
+
+def _lengths(strategy: Strategy, benchmark: Benchmark, signal: Signal) -> tuple[int, ...]:
+    """Return the training lengths at which a strategy looks, none if it sees whole evaluations only."""
+    if not strategy.stops_early:
+        return ()
+    held = benchmark.fidelities(signal.metric)
+    lengths = tuple(epochs for epochs in held if signal.epochs is None or epochs <= signal.epochs)
+    if len(lengths) < 2:
+        raise InputError(
+            f"{benchmark.name} shows {signal.metric} of one training length and the strategy stops trainings early; "
+            "take a benchmark with curves, such as digits201, or a strategy without a pruner"
+        )
+    return lengths
+
+
+def _stops(strategy: Strategy, history: History, rows: Genotypes, curve: NDArray[np.float64]) -> bool:
+    """Return whether a strategy stops the training of a proposal ``(1, s)`` that is not in the history yet."""
+    training = history.extended(rows, np.array([math.nan]), Status.RUNNING, curves=curve[None])
+    return strategy.stops(training, len(history))
 
 
 @contextmanager
@@ -134,7 +169,15 @@ def _thread_pools(modules: int) -> Any:
 
 def _trace_type(n_sites: int) -> np.dtype[np.void]:
     return np.dtype(
-        [("genotype", "<i8", (n_sites,)), ("value", "<f8"), ("cost_s", "<f8"), ("status", "i1"), ("suggest_ms", "<f8")]
+        [
+            ("genotype", "<i8", (n_sites,)),
+            ("value", "<f8"),
+            ("cost_s", "<f8"),
+            ("status", "i1"),
+            ("suggest_ms", "<f8"),
+            ("epochs", "<i4"),
+            ("spent", "<f8"),
+        ]
     )
 
 
@@ -196,8 +239,9 @@ def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
         lines = traceback.format_exception_only(error)
         return run, Failure(run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), traceback.format_exc())
     rows = [
-        (s.observation.genotype, s.observation.value, s.observation.cost_s, s.observation.status, 1e3 * s.suggest_s)
-        for s in steps
+        (o.genotype, o.value, o.cost_s, o.status, 1e3 * step.suggest_s, o.epochs or 0, step.spent)
+        for step in steps
+        for o in [step.observation]
     ]
     return run, np.array(rows, dtype=_trace_type(benchmark.space.n_sites))
 
@@ -213,7 +257,7 @@ class Study:
         benchmarks: names that :func:`open_benchmark` knows.
         strategies: strategies with their options, such as ``weaknas:batch=10``.
         seeds: runs a strategy and benchmark; run i has the seed ``seed + i``, the same for every strategy.
-        budget: queries a run.
+        budget: queries a run; of a strategy that stops trainings early, what as many average evaluations cost.
         seed: the first seed.
         search: signal that searches see, None for each benchmark's own.
         report: signal that is reported, None for each benchmark's own.
@@ -315,7 +359,7 @@ def compare(
 
     Raises:
         UnknownNameError, MissingDependencyError: a benchmark, strategy, option or signal that cannot be had.
-        InputError: a budget larger than the benchmark.
+        InputError: a budget larger than the benchmark; a strategy that stops trainings early on one without curves.
         DataError: the folder cannot be written; finished runs stay where they are.
     """
     if backend not in BACKENDS:
@@ -327,14 +371,15 @@ def compare(
         name: Arena.of(opener(name), budget=study.budget, search=study.search, report=study.report)
         for name in study.benchmarks
     }
-    folders = {
-        (name, spec): out / "runs" / _folder(arena, name, spec)
+    identities = {
+        (name, spec): _identity(arena, name, spec, study.budget)
         for name, arena in arenas.items()
         for spec in study.strategies
     }
-    for (name, spec), folder in folders.items():
-        identity = json.dumps(_identity(arenas[name], name, spec), indent=1, sort_keys=True)
-        write_whole(folder / "identity.json", partial(_save_text, identity), remedy=RESUME)
+    folders = {key: out / "runs" / _folder(*key, identity) for key, identity in identities.items()}
+    for key, folder in folders.items():
+        text = json.dumps(identities[key], indent=1, sort_keys=True)
+        write_whole(folder / "identity.json", partial(_save_text, text), remedy=RESUME)
 
     plan = [
         _Run(name, arenas[name].checksum, spec, arenas[name].search, study.budget, study.seed + i)
@@ -373,7 +418,8 @@ def compare(
         ],
     }
     done = [(run, traces[run]) for run in plan if run in traces]
-    results, timings = _tables(done, arenas)
+    early = any(identity["lengths"] for identity in identities.values())
+    results, timings = _tables(done, arenas, _EARLY_RESULTS if early else _RESULTS)
     outcome = Outcome(len(plan) - reused - len(lost), reused, lost)
     machine = environment() | {
         "command": command,
@@ -469,10 +515,16 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def _identity(arena: Arena, name: str, strategy: str) -> dict[str, Any]:
-    """Return everything but the seed that determines a run. The budget does not: it only says where a run stops."""
+def _identity(arena: Arena, name: str, strategy: str, budget: int) -> dict[str, Any]:
+    """Return everything but the seed that determines a run.
+
+    The budget does not, it only says where a run stops; unless it can stop in the middle of a training.
+    """
     configured: Strategy = registry.configure("strategy", strategy, arena.benchmark.space)
+    lengths = _lengths(configured, arena.benchmark, arena.search)
     return {
+        "lengths": lengths,
+        "budget": budget if lengths else None,
         "benchmark": name,
         "checksum": arena.checksum,
         "search_signal": str(arena.search),
@@ -495,8 +547,8 @@ def code_digest(module: str) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def _folder(arena: Arena, name: str, strategy: str) -> str:
-    digest = hashlib.sha256(json.dumps(_identity(arena, name, strategy), sort_keys=True).encode()).hexdigest()[:12]
+def _folder(name: str, strategy: str, identity: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", f"{Path(name).name}--{strategy}")[:80]
     return f"{readable}--{digest}"
 
@@ -522,19 +574,21 @@ def _save_parquet(path: Path, table: pa.Table, meta: Mapping[str, Any]) -> None:
 
 
 def _read_trace(path: Path, n_sites: int, budget: int) -> Trace | None:
-    """Return the first ``budget`` queries of a finished run, or None where it is missing, shorter or damaged."""
+    """Return what a finished run did with a budget, or None where it is missing, shorter or damaged."""
     try:
         trace: Trace = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None  # made again
-    if trace.dtype != _trace_type(n_sites) or trace.ndim != 1 or len(trace) < budget:
+    if trace.dtype != _trace_type(n_sites) or trace.ndim != 1 or not (trace["spent"] >= budget).any():
         return None
-    return trace[:budget]
+    return trace[trace["spent"] <= budget]
 
 
-def _tables(done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, Arena]) -> tuple[pa.Table, pa.Table]:
+def _tables(
+    done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, Arena], schema: pa.Schema
+) -> tuple[pa.Table, pa.Table]:
     """Return (results, timings), rows in the order of the runs given; report labels are looked up here, afterwards."""
-    results: dict[str, list[Any]] = {key: [] for key in _RESULTS.names}
+    results: dict[str, list[Any]] = {key: [] for key in _EARLY_RESULTS.names}
     for run, trace in done:
         arena = arenas[run.benchmark]
         genotypes = trace["genotype"]
@@ -547,9 +601,11 @@ def _tables(done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, Arena]) -> 
         results["report_value"].append(_report_labels(arena, genotypes, run.seed, trace["status"] == Status.OK))
         results["cost_s"].append(trace["cost_s"])
         results["status"].append(_STATUS_NAMES[trace["status"]])
+        results["epochs"].append(trace["epochs"])
+        results["spent"].append(trace["spent"])
     columns: dict[str, Any] = {key: np.concatenate(parts) if parts else [] for key, parts in results.items()}
     table = pa.table(
-        [pa.array(columns[field.name], type=field.type, from_pandas=True) for field in _RESULTS], schema=_RESULTS
+        [pa.array(columns[field.name], type=field.type, from_pandas=True) for field in schema], schema=schema
     )
     suggest_ms = np.concatenate([trace["suggest_ms"] for _, trace in done]) if done else np.empty(0)
     timings = table.select(["benchmark", "strategy", "seed", "query"])
@@ -570,6 +626,8 @@ _RESULTS = pa.schema(
         ("status", pa.string()),
     ]
 )
+_EARLY_RESULTS = _RESULTS.append(pa.field("epochs", pa.int32())).append(pa.field("spent", pa.float64()))
+"""Where a strategy stops trainings early: how long each was, and how much of the budget is spent after it."""
 
 
 def _report_labels(

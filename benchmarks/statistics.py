@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ __all__ = [
     "query_grid",
     "rank_test",
     "relative_improvement",
-    "value_at_seconds",
+    "value_at",
     "wilcoxon_p",
 ]
 
@@ -195,13 +196,13 @@ def query_grid(budget: int, points: int = 60) -> list[int]:
     return sorted({int(q) for q in np.concatenate([early, np.rint(late)])})
 
 
-def value_at_seconds(seconds: Floats, values: Floats, grid: Floats) -> Floats:
-    """Return each run's value when ``grid (g,)`` seconds have passed, ``(r, g)``; NaN before its first evaluation ends.
+def value_at(spent: Floats, values: Floats, grid: NDArray[Any]) -> Floats:
+    """Return each run's value when it has spent ``grid (g,)``, ``(r, g)``; NaN before its first evaluation ends.
 
     Args:
-        seconds: when each evaluation ended, ``(r, t)``, not decreasing.
+        spent: seconds, or budget, when each evaluation ended, ``(r, t)``, not decreasing.
         values: the incumbent's value from then on, ``(r, t)``.
-        grid: instants, ``(g,)``.
+        grid: as much as is spent, ``(g,)``.
     """
-    at = np.array([np.searchsorted(row, grid, side="right") - 1 for row in seconds])
+    at = np.array([np.searchsorted(row, grid, side="right") - 1 for row in spent])
     return np.where(at < 0, np.nan, np.take_along_axis(values, np.maximum(at, 0), axis=1))

@@ -4,7 +4,7 @@ The summary is a function of ``results.parquet`` and ``timings.parquet`` alone; 
 (exact baselines, provenance) travels in the metadata of the first, the machine in that of the second.
 
 Shapes:
-    r: runs of one strategy on one benchmark; t: queries of a run; k: strategies; b: benchmarks.
+    r: runs of one strategy on one benchmark; t: queries of the longest of them; k: strategies; b: benchmarks.
 """
 
 from __future__ import annotations
@@ -40,14 +40,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Runs:
-    """The finished runs of one strategy on one benchmark, by rising seed, with the baselines of each run's labels."""
+    """The finished runs of one strategy on one benchmark, by rising seed, with the baselines of each run's labels.
+
+    Where a strategy stops trainings early, some runs make fewer queries: theirs end in queries that cost nothing.
+    """
 
     benchmark: str
     strategy: str
     seeds: NDArray[np.int64]
     values: Floats
-    """What the search saw, ``(r, t)``, NaN where it failed."""
+    """What the search saw, ``(r, t)``, NaN where it did not finish."""
     reports: Floats
+    failed: NDArray[np.bool_]
+    stopped: NDArray[np.bool_]
+    spent: Floats
+    """Of the budget, when each evaluation ends: the number of the query, where evaluations are bought whole."""
     cost_s: Floats
     suggest_ms: Floats
     baselines: Sequence[Mapping[str, Any]] | None
@@ -73,7 +80,12 @@ class _Runs:
     @cached_property
     def seconds(self) -> Floats:
         """Simulated seconds spent when each evaluation ends, ``(r, t)``; one that failed counts nothing."""
-        return np.cumsum(np.where(np.isnan(self.values), 0.0, self.cost_s), axis=1)
+        return np.cumsum(np.where(self.failed, 0.0, self.cost_s), axis=1)
+
+    def spent_until(self, values: Floats, target: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return what of the budget is spent when ``values (r, t)`` reach a target, all of it where they do not."""
+        query, reached = statistics.queries_until(values, target)
+        return np.where(reached, self.spent[np.arange(len(query)), query - 1], self.spent[:, -1]), reached
 
 
 def summarise(folder: Path) -> dict[str, Any]:
@@ -131,14 +143,22 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Iterator[_Runs]:
     """Yield strategies in the order of the study, benchmark by benchmark; one without a finished run is left out."""
-    budget = facts["budget"]
     try:
-        names = [np.asarray(results[key].to_pylist(), dtype=object)[::budget] for key in ("benchmark", "strategy")]
-        seeds = results["seed"].to_numpy()[::budget]
-        numbers = {key: _column(results, key).reshape(-1, budget) for key in ("value", "report_value", "cost_s")}
-        suggest_ms = _column(timings, "suggest_ms").reshape(-1, budget)
-        if len(suggest_ms) != len(seeds):
-            raise ValueError(f"{len(seeds)} runs have results and {len(suggest_ms)} have timings")
+        starts = np.flatnonzero(_column(results, "query") == 1)
+        lengths = np.diff(starts, append=len(results))
+        names = [np.asarray(results[key].to_pylist(), dtype=object)[starts] for key in ("benchmark", "strategy")]
+        seeds = results["seed"].to_numpy()[starts]
+        status = np.asarray(results["status"].to_pylist(), dtype=object)
+        spent = _column(results, "spent" if "spent" in results.column_names else "query")
+        columns = {
+            "values": _by_run(np.where(status == "ok", _column(results, "value"), math.nan), lengths, math.nan),
+            "reports": _by_run(_column(results, "report_value"), lengths, math.nan),
+            "failed": _by_run(status == "failed", lengths, False),
+            "stopped": _by_run(status == "pruned", lengths, False),
+            "spent": _by_run(spent, lengths, facts["budget"]),
+            "cost_s": _by_run(_column(results, "cost_s"), lengths, 0.0),
+            "suggest_ms": _by_run(_column(timings, "suggest_ms"), lengths, math.nan),
+        }
     except (KeyError, ValueError) as error:
         raise DataError(
             f"results.parquet and timings.parquet do not belong together ({error}); run it again"
@@ -150,15 +170,19 @@ def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Ite
                 continue
             baselines = about["baselines"]
             yield _Runs(
-                name,
-                strategy,
-                seeds[mine],
-                numbers["value"][mine],
-                numbers["report_value"][mine],
-                numbers["cost_s"][mine],
-                suggest_ms[mine],
-                baselines and [baselines[str(int(seed) % about["period"])] for seed in seeds[mine]],
+                benchmark=name,
+                strategy=strategy,
+                seeds=seeds[mine],
+                baselines=baselines and [baselines[str(int(seed) % about["period"])] for seed in seeds[mine]],
+                **{key: column[mine, : lengths[mine].max()] for key, column in columns.items()},
             )
+
+
+def _by_run(column: NDArray[Any], lengths: NDArray[np.int64], fill: float) -> NDArray[Any]:
+    """Return a column with one row a run, ``(runs, longest)``; shorter runs end in ``fill``."""
+    made = np.full((len(lengths), lengths.max(initial=0)), fill, dtype=column.dtype)
+    made[np.arange(made.shape[1]) < lengths[:, None]] = column
+    return made
 
 
 def _column(table: pa.Table, key: str) -> Floats:
@@ -178,8 +202,8 @@ def _row(runs: _Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, 
     over_median = statistics.relative_improvement(value, runs.baseline("random_median"))
     over_search = statistics.relative_improvement(value, runs.baseline("random_search_final"))
     regret = best - value
-    spent, reached = statistics.queries_until(runs.values, runs.baseline("search_best"))
-    spent_report, reached_report = statistics.queries_until(runs.reports, best)
+    spent, reached = runs.spent_until(runs.values, runs.baseline("search_best"))
+    spent_report, reached_report = runs.spent_until(runs.reports, best)
     known = runs.baselines is not None
     return {
         "benchmark": runs.benchmark,
@@ -207,14 +231,16 @@ def _row(runs: _Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, 
         "queries_to_optimum_mean": _mean(spent) if known else math.nan,
         "queries_to_optimum_median": float(np.median(spent)) if known else math.nan,
         "queries_to_optimum_se": _standard_error(spent) if known else math.nan,
-        "queries_to_optimum_max": int(spent.max()) if known else math.nan,
+        "queries_to_optimum_max": math.ceil(spent.max()) if known else math.nan,
         "queries_to_optimum_misses": int((~reached).sum()) if known else math.nan,
         "optimum_reached_fraction": _mean(reached) if known else math.nan,
         "queries_to_report_optimum_mean": _mean(spent_report) if known else math.nan,
         "report_optimum_reached_fraction": _mean(reached_report) if known else math.nan,
         "oracle_report_mean": _mean(np.max(np.where(np.isnan(runs.reports), -np.inf, runs.reports), axis=1)),
-        "failed_evaluations_mean": _mean(np.isnan(runs.values).sum(axis=1)),
-        "suggest_ms_median": float(np.median(runs.suggest_ms)),
+        "queries_mean": _mean((~np.isnan(runs.suggest_ms)).sum(axis=1)),
+        "failed_evaluations_mean": _mean(runs.failed.sum(axis=1)),
+        "stopped_evaluations_mean": _mean(runs.stopped.sum(axis=1)),
+        "suggest_ms_median": float(np.nanmedian(runs.suggest_ms)),
         "simulated_cost_s_mean": _mean(runs.seconds[:, -1]),
         "p_holm": {
             (pair["b"] if pair["a"] == runs.strategy else pair["a"]): pair["p_holm"]
@@ -319,16 +345,17 @@ def _horizon(runs: Sequence[_Runs], benchmark: str) -> Floats | None:
 def _anytime(runs: _Runs, horizon: Floats | None) -> dict[str, Any]:
     """Median and quartiles over runs of the incumbent's report label, against queries and simulated seconds.
 
-    Regret is measured against each run's own optimum, which moves with the training seeds that it reports.
+    Regret is measured against each run's own optimum, which moves with the training seeds that it reports. A query of
+    a strategy that stops trainings early is what one average evaluation costs.
     """
-    queries = np.array(statistics.query_grid(runs.curve.shape[1]))
+    queries = np.array(statistics.query_grid(round(runs.spent[0, -1])))
     best = runs.baseline("report_best")[:, None]
-    by_query = runs.curve[:, queries - 1]
+    by_query = statistics.value_at(runs.spent, runs.curve, queries)
     found = {"benchmark": runs.benchmark, "strategy": runs.strategy, "queries": queries.tolist()}
     found |= _band("value", by_query) | _band("regret", best - by_query)
     if horizon is None:
         return found | {"seconds": None}
-    by_second = statistics.value_at_seconds(runs.seconds, runs.curve, horizon)
+    by_second = statistics.value_at(runs.seconds, runs.curve, horizon)
     found |= _band("seconds_value", by_second) | _band("seconds_regret", best - by_second)
     return found | {"seconds": horizon.tolist()}
 

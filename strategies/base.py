@@ -76,6 +76,20 @@ class Strategy(ABC):
                     raise
         return chosen
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether it looks at networks in training and may stop them (:meth:`stops`)."""
+        return False
+
+    def stops(self, history: History, row: int) -> bool:
+        """Return whether to stop a training here; asked at every fidelity but the last if :attr:`stops_early`.
+
+        Args:
+            history: everything known, ``history.curves`` the values at its ``fidelities`` so far.
+            row: of the training in question, which is running.
+        """
+        return False
+
     def recommend(self, history: History) -> NDArray[np.int64]:
         """Return the genotype ``(s,)`` to use after the search: the best feasible observation.
 

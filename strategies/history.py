@@ -38,6 +38,7 @@ class Observation:
         status: how it ended.
         violation: total constraint violation; at most 0 is feasible, NaN is unknown.
         metric, split, epochs, training_seed: what was measured (``None``: does not apply).
+        curve: the first objective at the history's fidelities, NaN where it was not looked at.
         cost_s: seconds the evaluation cost (of a table: simulated), NaN where unknown.
         source: who says so, for example a benchmark's name.
     """
@@ -50,6 +51,7 @@ class Observation:
     split: str | None = None
     epochs: int | None = None
     training_seed: int | None = None
+    curve: tuple[float, ...] = ()
     cost_s: float = float("nan")
     source: str = ""
 
@@ -63,8 +65,8 @@ class Observation:
 class History:
     """Observations in columns, in the order in which they were started; frozen, so a strategy cannot spoil it.
 
-    Shapes: n observations, s sites, m objectives. Columns of provenance live in :class:`Observation` records where
-    a benchmark keeps them; a strategy sees only what it may learn from.
+    Shapes: n observations, s sites, m objectives, f fidelities. Columns of provenance live in :class:`Observation`
+    records where a benchmark keeps them; a strategy sees only what it may learn from.
 
     Args:
         space: the space of the genotypes.
@@ -72,6 +74,8 @@ class History:
         values: ``(n, m)``, higher is better; not NaN for OK rows, NaN or a hint elsewhere.
         status: ``(n,)`` of :class:`Status`.
         violation: ``(n,)``, at most 0 is feasible, NaN is unknown.
+        fidelities: training lengths at which trainings are looked at, ascending; none where they are not.
+        curves: ``(n, f)``, the first objective at each of them, NaN where it is not known (yet).
 
     Raises: InputError for wrong shapes or an OK row whose value is NaN.
     """
@@ -81,6 +85,8 @@ class History:
     values: NDArray[np.float64]
     status: NDArray[np.int8]
     violation: NDArray[np.float64]
+    fidelities: tuple[int, ...] = ()
+    curves: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     keys: NDArray[np.int64] = field(init=False, repr=False)
     """``space.keys(genotypes)``, ``(n,)``."""
 
@@ -91,14 +97,21 @@ class History:
         if self.values.ndim != 2 or any(len(c) != n for c in (self.values, self.status, self.violation)):
             shapes = [c.shape for c in (self.values, self.status, self.violation)]
             raise InputError(f"history of {n} rows expects values (n, m), status (n,), violation (n,); got {shapes}")
+        if not self.fidelities:
+            object.__setattr__(self, "curves", np.empty((n, 0)))
+        if self.curves.shape != (n, len(self.fidelities)):
+            raise InputError(
+                f"history expects curves ({n}, {len(self.fidelities)}), one column a fidelity, got {self.curves.shape}"
+            )
         if np.isnan(self.values[self.status == Status.OK]).any():
             raise InputError("an OK observation has the value NaN; record it as FAILED")
         object.__setattr__(self, "keys", self.space.keys(self.genotypes))
-        for column in fields(self)[1:]:
-            getattr(self, column.name).flags.writeable = False
+        for column in fields(self):
+            if isinstance(values := getattr(self, column.name), np.ndarray):
+                values.flags.writeable = False
 
     @classmethod
-    def empty(cls, space: Space, n_objectives: int = 1) -> History:
+    def empty(cls, space: Space, n_objectives: int = 1, fidelities: tuple[int, ...] = ()) -> History:
         """Return a history without observations."""
         return cls(
             space,
@@ -106,6 +119,8 @@ class History:
             np.empty((0, n_objectives)),
             np.empty(0, np.int8),
             np.empty(0),
+            fidelities,
+            np.empty((0, len(fidelities))),
         )
 
     @classmethod
@@ -128,16 +143,20 @@ class History:
         values: NDArray[np.float64],
         status: Status = Status.OK,
         violation: NDArray[np.float64] | None = None,
+        curves: NDArray[np.float64] | None = None,
     ) -> History:
-        """Return a longer history; ``values`` is ``(k,)`` for one objective or ``(k, m)``."""
+        """Return a longer history; ``values`` is ``(k,)`` for one objective or ``(k, m)``, ``curves`` ``(k, f)``."""
         k = len(genotypes)
         violation = np.zeros(k) if violation is None else violation
+        curves = np.full((k, len(self.fidelities)), np.nan) if curves is None else curves
         return History(
             self.space,
             np.concatenate([self.genotypes, genotypes]),
             np.concatenate([self.values, np.asarray(values, dtype=np.float64).reshape(k, self.n_objectives)]),
             np.concatenate([self.status, np.full(k, status, np.int8)]),
             np.concatenate([self.violation, violation]),
+            self.fidelities,
+            np.concatenate([self.curves, curves]),
         )
 
     def __len__(self) -> int:

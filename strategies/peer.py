@@ -40,6 +40,10 @@ class Optimizer(ABC, Generic[Handle]):
     def learn(self, history: History, row: int) -> None:
         """Take in the history's row, which is not running, of an architecture that others chose."""
 
+    def stops(self, handle: Handle, history: History, row: int) -> bool:
+        """Return whether to stop the training of a proposal: the history's row, which is running."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peer(Strategy):
@@ -63,13 +67,16 @@ class Peer(Strategy):
 
     def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
         if not self._mirrors or not self._mirrors[0].continues(history):
-            made = self._optimizer(history.n_objectives, int(rng.integers(2**31)))
+            made = self._optimizer(history, int(rng.integers(2**31)))
             self._mirrors[:] = [_Mirror(self.space, history.n_objectives, made)]
         return self._mirrors[0].ask(history, n)
 
+    def stops(self, history: History, row: int) -> bool:
+        return bool(self._mirrors) and self._mirrors[0].stops(history, row)
+
     @abstractmethod
-    def _optimizer(self, n_objectives: int, seed: int) -> Optimizer[Any]:
-        """Return a new optimizer over ``self.space`` that has been told nothing."""
+    def _optimizer(self, history: History, seed: int) -> Optimizer[Any]:
+        """Return a new optimizer for such a history, over ``self.space``, that has been told nothing."""
 
 
 class _Mirror:
@@ -119,6 +126,11 @@ class _Mirror:
                 if len(found) == n:
                     break
         return np.array(found, dtype=np.int64).reshape(-1, self._space.n_sites)
+
+    def stops(self, history: History, row: int) -> bool:
+        """Return what the optimizer says of its own proposal; those that took their place are trained to the end."""
+        handle = self._open.get(int(history.keys[row]))
+        return handle is not None and self.optimizer.stops(handle, history, row)
 
     def _learn(self, history: History, row: int) -> None:
         key = int(history.keys[row])

@@ -43,6 +43,7 @@ class ImportOptions:
         partial: whether CSV and Parquet files may lack architectures of a space that can be listed.
         search: the default signal of a search, None for the longest-trained ``valid`` (else ``test``).
         report: the default signal of a report, None for the longest-trained ``test`` (else what search sees).
+        continues: the training lengths of a metric are points of one training (:class:`TableInfo`).
         source: where the labels come from; None for the files' names.
         licence: the labels' licence.
         progress: called with (done, total) during long conversions.
@@ -55,6 +56,7 @@ class ImportOptions:
     partial: bool = True
     search: str | None = None
     report: str | None = None
+    continues: bool = False
     source: str | None = None
     licence: str | None = None
     progress: Progress = field(default=lambda done, total: None)
@@ -179,6 +181,7 @@ def table_info(options: ImportOptions, info: TableInfo, columns: Mapping[str, ND
         info,
         search=search,
         report=report,
+        continues=options.continues or info.continues,
         source=options.source or info.source,
         licence=options.licence or info.licence,
     )

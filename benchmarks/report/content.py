@@ -73,6 +73,7 @@ def page(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "has_tick": any(cell["tick"] is not None for column in columns for cell in column.values()),
         "has_pairwise": bool(pairs),
         "has_cost": any("seconds" in one["views"] for one in charts),
+        "by_cost": bool(study.early) and any("seconds" in one["views"] for one in charts),
         "has_regret": any(one["has_regret"] for one in charts),
         "alpha": ALPHA,
         "rank_note": _rank_note(study),
@@ -218,6 +219,14 @@ def _caveats(study: Study) -> list[dict[str, str]]:
             "Broken architectures drag the mean of the space below its median, so every sane strategy improves on it "
             "by much: read an improvement beside that of random search."
         ] = skewed
+    if study.early:
+        where[
+            "Strategies with a pruner stop trainings early: a query of theirs, in every table and curve, is what the "
+            "average evaluation costs. Other strategies may prefer slow networks: compare them over training time."
+        ] = [
+            f"{s} on {b}: {row['queries_mean']:.0f} trainings a run, {row['stopped_evaluations_mean']:.0f} stopped"
+            for (b, s), row in study.early.items()
+        ]
     failures = study.entries("failures")
     if failures:
         where[f"{_plural(len(failures), 'run')} ended in an error, not counted here."] = list(

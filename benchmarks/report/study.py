@@ -46,6 +46,15 @@ class Study:
         object.__setattr__(self, "benchmarks", tuple(dict.fromkeys(b for b, _ in rows)))
         object.__setattr__(self, "strategies", tuple(dict.fromkeys(s for _, s in rows)))
 
+    @property
+    def early(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """The summary rows by (benchmark, strategy) where trainings were stopped early."""
+        return {
+            key: row
+            for key, row in self.rows.items()
+            if number(row.get("stopped_evaluations_mean")) and number(row.get("queries_mean"))
+        }
+
     def row(self, benchmark: str, strategy: str) -> Mapping[str, Any]:
         """Return the summary row of a pair, empty where it was not run."""
         return self.rows.get((benchmark, strategy), {})

@@ -36,7 +36,7 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs a strategy and benchmark.")] = 20,
-    budget: Annotated[int, typer.Option(help="Queries a run.")] = 100,
+    budget: Annotated[int, typer.Option(help="Queries a run; with a pruner, what as many average ones cost.")] = 100,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1 for one a core.")] = -1,
     backend: Annotated[str, typer.Option(help="Where workers live: loky (processes on this machine).")] = "loky",
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs there are used again.")] = Path(

@@ -14,7 +14,7 @@ from nasplug import registry
 from nasplug.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from nasplug.benchmarks import TableBenchmark
+    from nasplug.benchmarks import Benchmark, TableBenchmark
 
 app = typer.Typer(help="Tables: add your own, list, show, export.", no_args_is_help=True)
 
@@ -46,6 +46,9 @@ def add(
     partial: Annotated[
         bool, typer.Option("--partial", help="A CSV or Parquet file may lack architectures of its space.")
     ] = False,
+    continues: Annotated[
+        bool, typer.Option("--continues", help="Lengths such as valid@1, valid@2 are points of one training.")
+    ] = False,
     search: Annotated[str | None, typer.Option(help="What a search sees by default, such as valid@12.")] = None,
     report: Annotated[str | None, typer.Option(help="What a report shows by default, such as test@200.")] = None,
     source: Annotated[str | None, typer.Option(help="Where the labels come from; the file's name if left out.")] = None,
@@ -60,7 +63,7 @@ def add(
     from rich.console import Console
     from rich.progress import Progress
 
-    from nasplug.benchmarks import importers
+    from nasplug.benchmarks import TableBenchmark, importers
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("converting", total=None)
@@ -72,6 +75,7 @@ def add(
             partial=partial,
             search=search,
             report=report,
+            continues=continues,
             source=source,
             licence=licence,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -80,7 +84,7 @@ def add(
     if as_json:
         _print_json(
             [
-                _summary(one.benchmark) | {"file": str(one.path), "added": one.added, "messages": one.messages}
+                _added(one.benchmark) | {"file": str(one.path), "added": one.added, "messages": one.messages}
                 for one in stored
             ]
         )
@@ -88,7 +92,10 @@ def add(
     for one in stored:
         for message in one.messages:
             print(message)
-        print(f"{one.benchmark.name}: {one.benchmark.rows} architectures, {', '.join(one.benchmark.columns())}")
+        if one.benchmark is None:
+            continue
+        if isinstance(one.benchmark, TableBenchmark):
+            print(f"{one.benchmark.name}: {one.benchmark.rows} architectures, {', '.join(one.benchmark.columns())}")
         print(f"  search sees {one.benchmark.search}, report shows {one.benchmark.report}")
         for note in one.benchmark.notes:
             print(f"  note: {note}")
@@ -236,6 +243,15 @@ def _summary(table: TableBenchmark) -> dict[str, Any]:
         "report": str(table.report),
         "notes": list(table.notes),
     } | {key: value for key, value in table.provenance().items() if key != "benchmark"}
+
+
+def _added(benchmark: Benchmark | None) -> dict[str, Any]:
+    """Return what is known of a benchmark that files were added to, JSON-ready; nothing of one that is incomplete."""
+    from nasplug.benchmarks import TableBenchmark
+
+    if benchmark is None:
+        return {}
+    return _summary(benchmark) if isinstance(benchmark, TableBenchmark) else benchmark.provenance()
 
 
 def _print_json(value: Any) -> None:

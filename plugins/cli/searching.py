@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def search(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Name of a table, or its file.")],
     strategy: Annotated[str, typer.Option("--strategy", "-s", help="NAME or NAME:OPTION=VALUE,...")],
-    budget: Annotated[int, typer.Option(help="Queries.")],
+    budget: Annotated[int, typer.Option(help="Queries; with a pruner, what as many average ones cost.")],
     seed: Annotated[int, typer.Option(help="The same run as that seed's in 'nasplug compare'.")] = 0,
     search: Annotated[str | None, typer.Option(help="What the search sees; else the table's own.")] = None,
     report: Annotated[str | None, typer.Option(help="What is reported; else the table's own.")] = None,
@@ -94,6 +94,7 @@ def _entry(step: Step, architecture: str) -> dict[str, Any]:
         "query": step.query,
         "architecture": architecture,
         "value": None if math.isnan(seen.value) else seen.value,
+        "epochs": seen.epochs,
         "cost_s": None if math.isnan(seen.cost_s) else seen.cost_s,
         "status": seen.status.name.lower(),
     }
@@ -102,7 +103,9 @@ def _entry(step: Step, architecture: str) -> dict[str, Any]:
 def _outcome(found: Mapping[str, Any]) -> str:
     chosen, search, report = (found[key] for key in ("recommendation", "search_signal", "report_signal"))
     if chosen is None:
-        return f"all {found['budget']} evaluations failed; there is nothing to recommend"
+        stopped = any(one["status"] == "pruned" for one in found["queries"])
+        ended = "were stopped or failed" if stopped else "failed"
+        return f"all {len(found['queries'])} evaluations {ended}; there is nothing to recommend"
     unseen = "" if report == search else " (not seen by the search)"
     return (
         f"recommended: {chosen['architecture']}\n"

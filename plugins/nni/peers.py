@@ -79,7 +79,7 @@ class NniPeer(Peer):
         with _silent():
             return super()._candidates(history, n, rng)
 
-    def _optimizer(self, n_objectives: int, seed: int) -> _Experiment:
+    def _optimizer(self, history: History, seed: int) -> _Experiment:
         size = {} if self.population is None else {"population_size": self.population}
         sites: list[_Site] = [_Site.of(parameter) for parameter in self.space.parameters]
         stream = None

@@ -145,5 +145,5 @@ def test_query_grid_runs_from_one_to_the_budget():
 
 def test_value_at_seconds_is_a_step_function():
     seconds, values = np.array([[10.0, 20.0, 40.0]]), np.array([[0.1, 0.2, 0.3]])
-    found = statistics.value_at_seconds(seconds, values, np.array([5.0, 10.0, 39.0, 40.0, 100.0]))
+    found = statistics.value_at(seconds, values, np.array([5.0, 10.0, 39.0, 40.0, 100.0]))
     np.testing.assert_array_equal(found, [[NAN, 0.1, 0.2, 0.3, 0.3]])
