@@ -39,7 +39,7 @@ MOST = 2_000
 """Measurements from which a model without assumptions does as well."""
 
 REFERENCE = 2_000
-"""Architectures over which features are centred and scaled where no bank gives them."""
+"""Architectures over which features are centred and scaled where no bank gives them, and most that are chosen from."""
 
 LIKELIEST = 32
 """Hypotheses whose own uncertainty is worked out."""
@@ -133,23 +133,25 @@ class FewShot(BankModel):
     def suggest(self, n: int, rng: np.random.Generator) -> Genotypes:
         """Return the architectures that would leave the least uncertainty over the bank, ``(n, s)``.
 
-        Chosen greedily from a random half of the bank, one of each canonical class; no latency of the new device is
-        needed, and none of any other beyond what :meth:`pretrain` saw.
+        Chosen greedily from a random half of the bank's connected networks, one of each canonical class; no latency of
+        the new device is needed, and none of any other beyond what :meth:`pretrain` saw.
         """
         if self._known is None:
             raise InputError("few-shot chooses what to measure from a bank; call pretrain first")
         bank = self._known.candidates
         if not 1 <= n <= len(bank):
             raise InputError(f"the bank holds {len(bank)} architectures to choose from, asked for {n}")
-        order = rng.permutation(len(bank))
+        order = rng.permutation(len(bank))[: max(n, REFERENCE)]
+        if self._workload.connected is not None:  # engines differ in what they leave of the others: nothing is learnt
+            order = order[self._workload.connected(bank[order])]
         order = order[np.sort(np.unique(self.space.canonical(bank[order]), return_index=True)[1])]
+        terms = self._workload.matrix(bank[order]) - self._known.centre
         shares = 10**self._known.centres / (10**self._known.centres).sum()
-        terms = self._workload.matrix(bank) - self._known.centre
-        features = np.concatenate(
-            [np.sqrt(share) * terms @ group for share, group in zip(shares, self._known.groups, strict=True)], axis=1
-        )
-        chosen = most_telling(features, order[: max(n, len(order) // 2)], n)
-        return bank[chosen] if len(chosen) == n else bank[np.concatenate([chosen, np.setdiff1d(order, chosen)])[:n]]
+        groups = zip(shares, self._known.groups, strict=True)
+        features = np.concatenate([np.sqrt(share) * terms @ group for share, group in groups], axis=1)
+        chosen = order[most_telling(features, np.arange(min(max(n, len(order) // 2), len(order))), n)]
+        rest = np.setdiff1d(np.arange(len(bank)), chosen)
+        return bank[np.concatenate([chosen, rest[: n - len(chosen)]])]
 
     def _prior(self, genotypes: Genotypes, surfaces: Floats) -> _Prior:
         """Return the prior of surfaces ``(w, d)``, scaled over these architectures."""

@@ -97,6 +97,7 @@ class Workload:
             encoding, which may hold ordered numbers.
         factors: genotypes -> what multiplies the term of each slot, ``(n, l)``; None for one.
         kernels: None where the network behind the space is not described here.
+        connected: genotypes -> whether the output depends on the input, ``(n,)``; None where it always does.
     """
 
     space: Space
@@ -104,6 +105,7 @@ class Workload:
     terms: Callable[[Genotypes], NDArray[np.int64]] | None = None
     factors: Callable[[Genotypes], NDArray[np.float64]] | None = None
     kernels: Kernels | None = None
+    connected: Callable[[Genotypes], NDArray[np.bool_]] | None = None
 
     def matrix(self, genotypes: Genotypes) -> NDArray[np.float64]:
         """Return the terms as features, ``(n, w)``."""
@@ -200,13 +202,13 @@ def _nasbench201(space: Space) -> Workload:
         # Three stages of five cells, CIFAR's 32 x 32 with 16 channels at first.
         for channels, side in ((16, 32), (32, 16), (64, 8)):
             values = 2 * channels * side**2
-            for code, kernels in (
+            for code, run in (
                 (0, ((Kind.ZERO, 0),)),
                 (2, ((Kind.NORM, 0), (Kind.POINTWISE, channels**2), (Kind.NORM, 0))),
                 (3, ((Kind.NORM, 0), (Kind.CONVOLUTION, 9 * channels**2), (Kind.NORM, 0))),
                 (4, ((Kind.POOL, 0),)),
             ):
-                for kind, weights in kernels:
+                for kind, weights in run:
                     kernel = _Kernel(site * operations + code, kind, weights * side**2, values, weights)
                     launched += [kernel] * 5
     written, left = np.split(np.eye(2 * width), 2, axis=1)
@@ -216,7 +218,8 @@ def _nasbench201(space: Space) -> Workload:
         alive = np.where(_alive(genotypes), genotypes, 0)
         return np.concatenate([genotypes, alive], axis=1) + starts
 
-    return Workload(space, 2 * width, terms, kernels=_kernels(launched, width, folds=(written, left)))
+    kernels = _kernels(launched, width, folds=(written, left))
+    return Workload(space, 2 * width, terms, kernels=kernels, connected=lambda genotypes: _alive(genotypes).any(axis=1))
 
 
 def _alive(genotypes: Genotypes) -> NDArray[np.bool_]:
