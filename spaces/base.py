@@ -227,6 +227,11 @@ class Space:
             children[rows, site] = self.parameters[site].perturb(children[rows, site], rng)
         return children
 
+    def resample(self, genotypes: Genotypes, share: float, rng: np.random.Generator) -> Genotypes:
+        """Draw each site of each row again with probability ``share``, ``(n, s)``; what is drawn may be what was."""
+        fresh = np.stack([p.draw(len(genotypes), rng) for p in self.parameters], axis=1)
+        return np.where(rng.random(genotypes.shape) < share, fresh, genotypes)
+
     def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
         """Return one child a pair of rows, ``(n, s)``: each site from either parent with equal chance."""
         return np.where(rng.random(first.shape) < 0.5, first, second)
@@ -388,6 +393,9 @@ class EnumeratedSpace(Space):
             if not len(same):
                 break
         return children
+
+    def resample(self, genotypes: Genotypes, share: float, rng: np.random.Generator) -> Genotypes:
+        return self.repair(super().resample(genotypes, share, rng))
 
     def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
         return self.repair(super().crossover(first, second, rng))

@@ -203,6 +203,12 @@ class OFAMobileNetV3(Space):
             children[grown, _EXPAND.start + last] = rng.integers(len(EXPANSIONS), size=len(grown))
         return self.masked(children)
 
+    def resample(self, genotypes: Genotypes, share: float, rng: np.random.Generator) -> Genotypes:
+        """Draw each site again with probability ``share``, ``(n, 46)``; a block that comes in is drawn uniformly."""
+        hidden = super().sample(len(genotypes), rng)
+        shown = self._counting(genotypes)
+        return self.masked(super().resample(np.where(shown, genotypes, hidden), share, rng))
+
     def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
         """Return one child a pair, ``(n, 46)``: each site from either parent, a block from one that has it."""
         child = super().crossover(self.masked(first), self.masked(second), rng)

@@ -158,6 +158,19 @@ def test_crossover_is_valid_and_keeps_what_parents_share(space):
         assert ((children == first) | (children == second)).all()
 
 
+def test_resampling_draws_as_many_sites_as_asked_for(space):
+    parents = drawn(space, 400)
+    np.testing.assert_array_equal(space.resample(parents, 0.0, np.random.default_rng(2)), parents)
+    some = space.resample(parents, 0.1, np.random.default_rng(2))
+    np.testing.assert_array_equal(some, space.resample(parents, 0.1, np.random.default_rng(2)))
+    every = space.resample(parents, 1.0, np.random.default_rng(2))
+    assert space.valid(some).all()
+    assert space.valid(every).all()
+    if space.size > 1000 and space.name not in WITHOUT_STRUCTURE:
+        changed = (some != parents).mean(), (every != parents).mean()
+        assert 0.02 * changed[1] < changed[0] < 0.35 * changed[1]
+
+
 def test_strings_and_params_come_back(space):
     some = drawn(space)
     strings = space.to_string(some)
