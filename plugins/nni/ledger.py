@@ -191,7 +191,7 @@ class Ledger:
                 if (value is not None and not math.isfinite(value)) or (status is Status.OK and value is None):
                     raise ValueError(f"value {value!r} with status {status.name}")
                 entry.status, entry.value = status, value
-                entry.job, entry.note = event.get("job") or entry.job, str(event.get("note", ""))
+                entry.job, entry.note = event.get("job"), str(event.get("note", ""))
             case other:
                 raise ValueError(f"unknown event {other!r}")
 

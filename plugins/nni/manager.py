@@ -51,7 +51,7 @@ class Manager:
         """Let the experiment be done once the trials submitted so far have ended."""
         profile = self._call("/experiment")
         try:
-            profile["params"]["maxTrialNumber"] = max(1, len(self.jobs()))
+            profile["params"]["maxTrialNumber"] = len(self.jobs())
         except (TypeError, KeyError) as error:
             raise ManagerError(f"NNI's manager described the experiment as {str(profile)[:100]}") from error
         self._call("/experiment?update_type=MAX_TRIAL_NUM", profile)

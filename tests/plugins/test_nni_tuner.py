@@ -484,6 +484,7 @@ def test_a_record_cut_short_or_damaged_is_read_as_far_as_it_goes(
     assert seen(again).values[:, 0].tolist() == [0.1, 0.2, 0.3]
     again_read = read_ledger(checkpoint)
     assert len(again_read.entries) == 4  # what was written after the cut is whole
+    assert len(again_read.starts) == 2
 
 
 def test_a_disk_that_cannot_be_written_does_not_end_the_experiment(
@@ -506,6 +507,10 @@ def test_an_edited_search_space_keeps_what_fits_it(log: pytest.LogCaptureFixture
     narrower = {**SMALL, "op": {"_type": "choice", "_value": ["a", "b", "z"]}}
     made.update_search_space(narrower)
     assert len(seen(made)) == 10
+    made.update_search_space({"op": {"_type": "choice", "_value": ["y"]}, "width": SMALL["width"]})
+    made.import_data([{"parameter": {"op": "y", "width": 1}, "value": 0.5}])  # all codes 0, as of what does not fit
+    assert 0.5 in seen(made).values
+    made.update_search_space(narrower)
     made.update_search_space({"op": 3})
     assert "the search space cannot be used" in log.text
     assert "the one before stays in force" in log.text
