@@ -104,13 +104,13 @@ def search(strategy: Strategy, benchmark: Benchmark, signal: Signal, *, budget: 
     """
     lengths = _lengths(strategy, benchmark, signal)
     meter = Meter(benchmark, signal, budget, seed, lengths)
-    history = History.empty(benchmark.space, fidelities=lengths)
+    history = History.empty(strategy.space, fidelities=lengths)
     number = 0
     while meter.spent < budget:
         started = time.perf_counter()
         proposed = strategy.propose(history, 1, trial_rng(seed, number))
         suggest_s = time.perf_counter() - started
-        rows = benchmark.space.check(proposed)
+        rows = strategy.space.check(proposed)
         if len(rows) != 1:
             raise InputError(f"{type(strategy).__name__} was asked for 1 proposal and made {len(rows)}")
         observation = meter.buy(rows[0], partial(_stops, strategy, history, rows))
@@ -525,6 +525,7 @@ def _identity(arena: Arena, name: str, strategy: str, budget: int) -> dict[str, 
     return {
         "lengths": lengths,
         "budget": budget if lengths else None,
+        "continues": arena.benchmark.continues if lengths else None,
         "benchmark": name,
         "checksum": arena.checksum,
         "search_signal": str(arena.search),

@@ -97,7 +97,7 @@ class History:
         if self.values.ndim != 2 or any(len(c) != n for c in (self.values, self.status, self.violation)):
             shapes = [c.shape for c in (self.values, self.status, self.violation)]
             raise InputError(f"history of {n} rows expects values (n, m), status (n,), violation (n,); got {shapes}")
-        if not self.fidelities:
+        if not self.curves.size and not self.fidelities:
             object.__setattr__(self, "curves", np.empty((n, 0)))
         if self.curves.shape != (n, len(self.fidelities)):
             raise InputError(

@@ -50,6 +50,15 @@ def partial_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _table_file(tmp_path_factory.mktemp("tables") / "partial.arrow", every=5)
 
 
+@pytest.fixture(scope="session")
+def curve_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whole learning curves over NAS-Bench-201: six epochs, two training seeds, seconds that grow with the operations.
+
+    What is good in the end is good early, but for noise that fades.
+    """
+    return _curve_file(tmp_path_factory.mktemp("tables") / "curves.arrow")
+
+
 @pytest.fixture
 def unlisted(small_table: Path) -> "Benchmark":
     """The labels of the small table, by a benchmark that cannot list its architectures."""
@@ -65,6 +74,30 @@ def unlisted(small_table: Path) -> "Benchmark":
             return {}
 
     return Unlisted()
+
+
+def _curve_file(path: Path) -> Path:
+    import numpy as np
+
+    from nasplug.benchmarks.base import Signal
+    from nasplug.benchmarks.table import Table, TableInfo, write_table
+    from nasplug.spaces.nasbench201 import NASBench201
+
+    space = NASBench201()
+    cells = space.all()
+    rng = np.random.default_rng(7)
+    final = 0.5 + np.array([0.0, 0.03, 0.04, 0.06, 0.02])[cells].sum(axis=1)
+    columns = {}
+    for epochs in range(1, 7):
+        true = final * (1 - 0.6**epochs)
+        columns[f"valid@{epochs}"] = true[:, None] + rng.normal(0, 0.03 * 0.6**epochs, (len(cells), 2))
+        columns[f"test@{epochs}"] = true
+        columns[f"train_s@{epochs}"] = epochs * (10.0 + cells.sum(axis=1))
+    info = TableInfo(
+        space.name, Signal("valid", None, "one"), Signal("test"), "made for tests", "MIT", ("Made up.",), continues=True
+    )
+    write_table(Table(info, space, cells, columns).to_arrow(), path)
+    return path
 
 
 def _table_file(path: Path, every: int) -> Path:

@@ -262,3 +262,23 @@ def test_list_shows_the_users_own_tables(small_table, tmp_path, monkeypatch, cap
     assert run(["list", "benchmarks", "--json"]) == 0
     entry = json.loads(capsys.readouterr().out)["benchmarks"][-1]
     assert (entry["name"], entry["available"]) == ("mine", True)
+
+
+def test_search_with_a_pruner(curve_table, capsys):
+    command = ["search", "-b", str(curve_table), "-s", "optuna:tpe+hyperband", "--budget"]
+    assert run([*command, "12", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    stopped = [one for one in found["queries"] if one["status"] == "pruned"]
+    assert len(found["queries"]) > 12 > len(found["queries"]) - len(stopped)
+    assert {one["epochs"] for one in found["queries"] if one["status"] == "ok"} == {6}
+    assert {one["epochs"] for one in stopped} <= {None, 1, 2, 3, 4, 5}
+    finished = [one["value"] for one in found["queries"] if one["status"] == "ok"]
+    assert found["recommendation"]["value"] == max(finished)
+    for seed in range(20):  # a budget of one average training ends in the middle of a slow one
+        assert run([*command, "1", "--seed", str(seed)]) == 0
+    assert "all 1 evaluations were stopped or failed; there is nothing to recommend" in capsys.readouterr().out
+
+
+def test_a_pruner_needs_curves(small, capsys):
+    assert run(["search", *small[:2], "-s", "optuna:tpe+median", "--budget", "5"]) == 2
+    assert "take a benchmark with curves, such as digits201" in capsys.readouterr().err

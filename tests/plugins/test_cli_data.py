@@ -190,3 +190,10 @@ def test_shared_files_as_they_are(reference_data: Path, capsys: pytest.CaptureFi
     best = {name: round(one["best"], 6) for name, one in facts["metrics"].items()}
     assert best == {"valid@12": 0.84892, "test@12": 0.8916, "test@200": 0.943733}
     assert (facts["search"], facts["report"]) == ("valid@12", "test@200")
+
+
+def test_lengths_that_are_one_training(labels: Path) -> None:
+    metrics = ("--metric", "acc12=valid@12", "--metric", "acc200=valid@200")
+    assert run(added(labels, *metrics, "--continues")) == 0
+    assert open_benchmark("mine").continues
+    assert open_benchmark("mine").fidelities("valid") == (12, 200)

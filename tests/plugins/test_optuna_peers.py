@@ -144,3 +144,100 @@ def test_nothing_is_printed_and_settings_stay(capfd: pytest.CaptureFixture[str])
         run(OptunaPeer(space=SMALL), 3)
     assert optuna.logging.get_verbosity() == before
     assert "study" not in capfd.readouterr().err
+
+
+# -- pruners ---------------------------------------------------------------------------------------------------------
+
+STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+
+def curve(g: np.ndarray) -> np.ndarray:
+    """A learning curve: fast ones are not always the best."""
+    matches = (g == TARGET).sum()
+    return matches * (1 - 0.7 ** (np.array(STEPS) * (1 + 0.1 * g[0])))
+
+
+def trained(peer: OptunaPeer, n: int, seed: int = 0) -> History:
+    """What a comparison does: look at every step but the last."""
+    history = History.empty(peer.space, fidelities=STEPS)
+    for number in range(n):
+        g = peer.propose(history, 1, trial_rng(seed, number))
+        whole, status = curve(g[0]), Status.OK
+        for k in range(len(STEPS)):
+            seen = np.where(np.arange(len(STEPS)) <= k, whole, np.nan)[None]
+            if k < len(STEPS) - 1:
+                running = history.extended(g, [np.nan], Status.RUNNING, curves=seen)
+                if peer.stops(running, len(history)):
+                    status = Status.PRUNED
+                    break
+        history = history.extended(g, [whole[k]], status, curves=seen)
+    return history
+
+
+PRUNED = {
+    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9),
+    "successive-halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1),
+    "median": lambda: optuna.pruners.MedianPruner(),
+}
+
+
+@pytest.mark.parametrize("pruner", PRUNED)
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_pruners_decide_what_plain_optuna_does(sampler: Any, pruner: str) -> None:
+    """The same sampler and pruner, in a study as its documentation shows it, try the same and stop where it does."""
+    peer = OptunaPeer(space=CELLS, sampler=f"{sampler}+{pruner}")  # type: ignore[arg-type]
+    assert peer.stops_early
+    assert not OptunaPeer(space=CELLS, sampler=sampler).stops_early
+    history = trained(peer, 60)
+    assert {Status.OK, Status.PRUNED} == set(history.status.tolist())
+    seed = int(trial_rng(0, 0).integers(2**31))
+    made = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler](seed=seed)
+    study = optuna.create_study(study_name=f"seed {seed}", direction="maximize", sampler=made, pruner=PRUNED[pruner]())
+    seen: dict[int, list[float]] = {}
+    while len(seen) < 60:
+        trial = study.ask(distributions(CELLS))
+        g = CELLS.from_params([trial.params])
+        key = int(CELLS.keys(g)[0])
+        values = seen.get(key, curve(g[0]).tolist())  # of one seen before: as far as it was trained
+        state = optuna.trial.TrialState.COMPLETE if len(values) == len(STEPS) else optuna.trial.TrialState.PRUNED
+        for k, value in enumerate(values):
+            trial.report(value, step=STEPS[k])
+            if trial.should_prune() and key not in seen and k < len(STEPS) - 1:
+                state, values = optuna.trial.TrialState.PRUNED, values[: k + 1]
+                break
+        study.tell(trial, None if state == optuna.trial.TrialState.PRUNED else values[-1], state=state)
+        seen.setdefault(key, values)
+    assert list(seen) == history.keys.tolist()
+    assert [len(values) for values in seen.values()] == (~np.isnan(history.curves)).sum(axis=1).tolist()
+
+
+def test_pruning_is_repeatable_and_differs_by_seed() -> None:
+    first, again, other = (trained(OptunaPeer(space=CELLS, sampler="tpe+hyperband"), 30, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first.curves, again.curves)
+    assert first.keys.tolist() == again.keys.tolist() != other.keys.tolist()
+
+
+def test_a_history_of_others_is_told_with_its_curves() -> None:
+    history = trained(OptunaPeer(space=CELLS, sampler="random+hyperband"), 30)
+    peer = OptunaPeer(space=CELLS, sampler="tpe+successive-halving")
+    g = peer.propose(history, 1, trial_rng(1, 30))
+    trials = peer._mirrors[0].optimizer.study.trials
+    for trial, status, known in zip(trials[:30], history.status, history.curves, strict=True):
+        assert trial.state.name == ("COMPLETE" if status == Status.OK else "PRUNED")
+        assert list(trial.intermediate_values.values()) == known[~np.isnan(known)].tolist()
+    assert any("completed_rung_0" in trial.system_attrs for trial in trials)  # the pruner knows whom to compare with
+    worst = np.where(np.arange(len(STEPS)) < 1, -1.0, np.nan)[None]
+    assert peer.stops(history.extended(g, [np.nan], Status.RUNNING, curves=worst), len(history))
+
+
+def test_what_a_pruner_never_proposed_is_trained_to_the_end() -> None:
+    peer = OptunaPeer(space=CELLS, sampler="tpe+median")
+    history = trained(peer, 20)
+    stranger = history.extended(np.array([[0] * 6]), [np.nan], Status.RUNNING, curves=np.full((1, 9), -1.0))
+    assert not peer.stops(stranger, 20)
+    assert not OptunaPeer(space=CELLS, sampler="tpe+median").stops(stranger, 20)
+
+
+def test_without_fidelities_a_pruner_has_nothing_to_say() -> None:
+    first, plain = (run(OptunaPeer(space=CELLS, sampler=s), 15) for s in ("tpe+hyperband", "tpe"))
+    assert first.keys.tolist() == plain.keys.tolist()

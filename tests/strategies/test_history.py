@@ -47,3 +47,24 @@ def test_the_incumbent_is_feasible_first_and_earliest():
 def test_bad_columns_are_refused(genotypes, values, status, message):
     with pytest.raises(InputError, match=message):
         History(SPACE, genotypes, values, status.astype(np.int8), np.zeros(4))
+
+
+def test_curves_have_a_column_a_fidelity():
+    rows = SPACE.sample_distinct(3, np.random.default_rng(0))
+    history = History.empty(SPACE, fidelities=(1, 3, 9))
+    assert history.curves.shape == (0, 3)
+    curves = np.array([[0.1, np.nan, np.nan], [0.2, 0.3, 0.4]])
+    history = history.extended(rows[:2], [0.1, 0.4], Status.PRUNED, curves=curves).extended(rows[2:], [0.5])
+    np.testing.assert_array_equal(history.curves, [*curves, [np.nan] * 3])
+    assert history.fidelities == (1, 3, 9)
+    with pytest.raises(ValueError, match="read-only"):
+        history.curves[0] = 1.0
+    columns = SPACE.all()[:1], np.zeros((1, 1)), np.zeros(1, np.int8), np.zeros(1)
+    for fidelities, f in (((1, 3, 9), 3), ((), 0)):
+        with pytest.raises(InputError, match=rf"expects curves \(1, {f}\), one column a fidelity, got \(1, 2\)"):
+            History(SPACE, *columns, fidelities, np.zeros((1, 2)))
+
+
+def test_without_fidelities_there_are_no_curves():
+    history = History.empty(SPACE).extended(SPACE.all()[:2], [0.1, 0.2])
+    assert history.curves.shape == (2, 0)
