@@ -1,0 +1,363 @@
+"""Measuring latencies on this machine: one forward pass of a network, repeated until the number can be trusted.
+
+A measurement is a median of blocks. A block is as many passes as take ``BLOCK_S``, and its value their mean, so that
+the clock's grain does not matter; a burst of other work spoils a block or two and not the median. Where the blocks
+disagree by more than asked, they are measured again, and in the end the row says that it is noisy.
+
+Shapes: n architectures.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nasplug.errors import DataError, InputError, MissingDependencyError
+from nasplug.spaces import Genotypes, Space
+
+__all__ = ["Measurement", "Protocol", "busy", "measure", "read_measurements"]
+
+BLOCK_S = 0.02
+WARM_UP_S = 0.05
+
+Engine = Literal["eager", "onnxruntime"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How latencies are measured; part of every row.
+
+    Attributes:
+        engine: torch as it is, or the network exported to ONNX and run by ONNX Runtime.
+        device: of torch for ``eager``; ``cpu`` or ``cuda``.
+        threads: that a pass may use on a CPU.
+        batch: images a pass.
+        side: pixels of an image's side.
+        channels: of an image.
+        classes: outputs of the network.
+        sizes: what else the space's network takes, such as ``channels`` and ``cells``.
+        blocks: blocks of a measurement.
+        spread: largest accepted spread of the blocks: half the middle half's width, over the median.
+        attempts: how often a measurement is begun again where its spread is too wide.
+    """
+
+    engine: Engine = "eager"
+    device: str = "cpu"
+    threads: int = 1
+    batch: int = 1
+    side: int = 32
+    channels: int = 3
+    classes: int = 10
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    blocks: int = 7
+    spread: float = 0.05
+    attempts: int = 4
+
+    def __post_init__(self) -> None:
+        counts = (self.threads, self.batch, self.side, self.channels, self.classes, self.attempts)
+        if min(counts) < 1 or self.blocks < 3 or not self.spread > 0:
+            raise InputError(f"a measurement has counts of at least 1, 3 blocks and a spread above 0, got {self}")
+
+    def text(self) -> str:
+        """Return what makes two measurements comparable, for the ``protocol`` column."""
+        where = (
+            f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else self.device
+        )
+        sizes = "".join(f", {key} {value}" for key, value in sorted(self.sizes.items()))
+        return f"{self.engine} on {where}, {self.batch}x{self.channels}x{self.side}x{self.side}{sizes}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of a measurement file.
+
+    Attributes:
+        architecture: its string.
+        latency_ms: median of the blocks.
+        spread: of the blocks, relative (:class:`Protocol`).
+        noisy: the spread stayed too wide in every attempt; the one with the least is reported.
+        attempts: how often it was measured.
+        passes: forward passes in all.
+        protocol: what makes rows comparable.
+        machine: processor, or graphics card.
+        software: versions.
+        load: other work as the system saw it, in busy cores; empty where it does not say.
+        measured_at: UTC.
+    """
+
+    architecture: str
+    latency_ms: float
+    spread: float
+    noisy: bool
+    attempts: int
+    passes: int
+    protocol: str
+    machine: str
+    software: str
+    load: str
+    measured_at: str
+
+
+def measure(
+    space: Space,
+    genotypes: Genotypes,
+    path: Path,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Measurement]:
+    """Measure architectures and append each to a CSV file at once; those that the file holds are yielded from it.
+
+    Args:
+        space: one with torch networks.
+        genotypes: ``(n, s)``.
+        path: of the file; made with a heading where it is missing.
+        protocol: how.
+        seed: of the weights, which do not matter to a clock but should be ordinary numbers.
+        clock: seconds.
+
+    Raises:
+        DataError: a file of another protocol or machine, or one that cannot be read or written.
+        MissingDependencyError: the engine's package is not installed.
+    """
+    genotypes = space.check(genotypes)
+    strings = space.to_string(genotypes)
+    machine, held = machine_name(protocol.device), {}
+    for row in read_measurements(path) if path.exists() else ():
+        if (row.protocol, row.machine) != (protocol.text(), machine):
+            raise DataError(
+                f"{path} holds measurements of {row.protocol!r} on {row.machine!r}, these would be of "
+                f"{protocol.text()!r} on {machine!r}; choose another file"
+            )
+        held[row.architecture] = row
+    with _threads(protocol.threads):
+        for string, genotype in zip(strings, genotypes, strict=True):
+            if string not in held:
+                run = _runner(space, genotype, protocol, seed)
+                held[string] = _measured(string, run, protocol, machine, clock)
+                _append(path, held[string])
+            yield held[string]
+
+
+def _measured(
+    string: str, run: Callable[[], object], protocol: Protocol, machine: str, clock: Callable[[], float]
+) -> Measurement:
+    load = _load()
+    passes = _warm_up(run, clock)
+    a_block = max(1, round(BLOCK_S / passes[1]))
+    best: tuple[float, float] | None = None
+    total, attempt = passes[0], 0
+    while attempt < protocol.attempts and (best is None or best[0] > protocol.spread):
+        attempt += 1
+        blocks = []
+        for _ in range(protocol.blocks):
+            started = clock()
+            for _ in range(a_block):
+                run()
+            blocks.append((clock() - started) / a_block * 1e3)
+        total += a_block * protocol.blocks
+        low, middle, high = statistics.quantiles(blocks, n=4)
+        best = min(best or (np.inf, 0.0), ((high - low) / 2 / middle, middle))
+    assert best is not None
+    return Measurement(
+        architecture=string,
+        latency_ms=best[1],
+        spread=best[0],
+        noisy=best[0] > protocol.spread,
+        attempts=attempt,
+        passes=total,
+        protocol=protocol.text(),
+        machine=machine,
+        software=_software(protocol.engine),
+        load=load,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _warm_up(run: Callable[[], object], clock: Callable[[], float]) -> tuple[int, float]:
+    """Run for ``WARM_UP_S`` and return the passes and the seconds of the quickest."""
+    began, passes, quickest = clock(), 0, np.inf
+    while passes < 2 or clock() - began < WARM_UP_S:
+        started = clock()
+        run()
+        quickest, passes = min(quickest, clock() - started), passes + 1
+    return passes, max(float(quickest), 1e-9)
+
+
+# -- engines ---------------------------------------------------------------------------------------------------------
+
+
+def _runner(
+    space: Space, genotype: np.ndarray[Any, np.dtype[np.int64]], protocol: Protocol, seed: int
+) -> Callable[[], object]:
+    """Return what runs one forward pass and waits for its end."""
+    import torch
+
+    from nasplug.spaces.modules.build import network
+
+    net = network(
+        space, genotype, classes=protocol.classes, in_channels=protocol.channels, seed=seed, **protocol.sizes
+    ).eval()
+    shape = (protocol.batch, protocol.channels, protocol.side, protocol.side)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    if protocol.engine == "onnxruntime":
+        return _onnx_runner(net, images, protocol.threads)
+    net, images = net.to(protocol.device), images.to(protocol.device)
+
+    def run() -> object:
+        with torch.inference_mode():
+            out = net(images)
+        if protocol.device != "cpu":
+            torch.cuda.synchronize()
+        return out
+
+    return run
+
+
+def _onnx_runner(net: Any, images: Any, threads: int) -> Callable[[], object]:
+    import io
+
+    import torch
+
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingDependencyError("the engine needs onnxruntime; pip install 'nasplug[onnx]'") from None
+    buffer = io.BytesIO()
+    torch.onnx.export(net, (images,), buffer, input_names=["images"], output_names=["logits"], dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
+    feed = {"images": images.numpy()}
+    return lambda: session.run(None, feed)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Give torch ``count`` threads, and where the system can, keep this process to as many cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if cores:
+        os.sched_setaffinity(0, sorted(cores)[-count:])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+
+# -- where and among what --------------------------------------------------------------------------------------------
+
+
+def busy() -> str | None:
+    """Return a sentence where other work takes more than half a core's time, None where the machine is quiet."""
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+    if load <= 0.5:
+        return None
+    return f"other work keeps {load:.1f} of {os.cpu_count()} cores busy; latencies will be too long and spread"
+
+
+def _load() -> str:
+    try:
+        return f"{os.getloadavg()[0]:.2f}"
+    except (AttributeError, OSError):
+        return ""
+
+
+def machine_name(device: str) -> str:
+    """Return the processor or graphics card that ``device`` means."""
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _software(engine: Engine) -> str:
+    packages = ("torch",) if engine == "eager" else ("torch", "onnxruntime")
+    return ", ".join(f"{package} {version(package)}" for package in packages)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def _append(path: Path, row: Measurement) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not path.exists() or not path.stat().st_size
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, [one.name for one in fields(Measurement)])
+            if fresh:
+                writer.writeheader()
+            writer.writerow(asdict(row))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}); free space, or choose another file") from error
+
+
+def read_measurements(path: Path) -> list[Measurement]:
+    """Return the rows of a measurement file; a last line that a killed run left unfinished is cut off the file.
+
+    Raises: DataError where the file is missing, or a line is no measurement.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the measurements {path} ({error.strerror})") from error
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        os.truncate(path, len(whole))
+    try:
+        rows = list(csv.DictReader(whole.decode("utf-8").splitlines()))
+        return [_row(row) for row in rows]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is not a file of measurements ({type(error).__name__}: {error})") from error
+
+
+def _row(row: Mapping[str, str]) -> Measurement:
+    latency = float(row["latency_ms"])
+    if not 0 < latency < np.inf:
+        raise ValueError(f"latency {latency}")
+    return Measurement(
+        row["architecture"],
+        latency,
+        float(row["spread"]),
+        row["noisy"] == "True",
+        int(row["attempts"]),
+        int(row["passes"]),
+        *(row[key] for key in ("protocol", "machine", "software", "load", "measured_at")),
+    )
+
+
+def latencies(rows: Iterable[Measurement], space: Space) -> tuple[Genotypes, Any]:
+    """Return genotypes ``(n, s)`` and milliseconds ``(n,)`` of measurements."""
+    rows = list(rows)
+    return space.from_string([row.architecture for row in rows]), np.array([row.latency_ms for row in rows])
