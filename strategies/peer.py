@@ -118,7 +118,7 @@ class _Mirror:
             key = int(self._space.keys(genotype[None])[0])
             if key in self._told:
                 self.optimizer.tell(handle, history, self._told[key])
-            elif key in self._open or key in running:
+            elif key in self._open or key in running or not self._space.valid(genotype[None])[0]:
                 self.optimizer.withdraw(handle)
             else:
                 self._open[key] = handle
