@@ -1,4 +1,4 @@
-"""Pruning: a nasplug strategy proposes and an Optuna pruner stops trainings, here over the learning curves of a table."""
+"""Pruning: a nasplug strategy proposes, an Optuna pruner stops trainings, here over the learning curves of a table."""
 
 import sys
 
