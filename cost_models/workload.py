@@ -265,23 +265,28 @@ def _by_site(space: Space, launched: list[_Kernel]) -> Workload:
 
 
 def _ofa_mobilenetv3(space: Space) -> Workload:
-    """Each block twice: once as it is, once times the input's area, because the work grows with it."""
+    """Each block twice: once as it is, once times the area of its output, because the work grows with it."""
     assert isinstance(space, OFAMobileNetV3)
     forms = len(ofa.KERNELS) * len(ofa.EXPANSIONS) + 1  # the first: no block
     width = ofa.BLOCKS * forms
-    sides = (ofa.RESOLUTIONS[0], ofa.RESOLUTIONS[len(ofa.RESOLUTIONS) // 2], ofa.RESOLUTIONS[-1])
+    before, after = _ofa_sides(np.array(ofa.RESOLUTIONS))
+    area = (after / after[-1]) ** 2
+    timed = (0, len(ofa.RESOLUTIONS) // 2, len(ofa.RESOLUTIONS) - 1)
     launched = []
-    for at, resolution in enumerate(sides):
-        side, channels = (resolution + 1) // 2, ofa.STEM
-        for block in range(ofa.BLOCKS):
-            stage, place = divmod(block, ofa.BLOCKS // ofa.STAGES)
-            stride, outputs = (ofa.STRIDES[stage] if place == 0 else 1), ofa.WIDTHS[stage]
-            for form in range(1, forms):
-                kernel, expansion = divmod(form - 1, len(ofa.EXPANSIONS))
-                hidden = channels * ofa.EXPANSIONS[expansion]
+    fold = np.zeros((2 * width, len(timed) * width))
+    for block in range(ofa.BLOCKS):
+        stage, place = divmod(block, ofa.BLOCKS // ofa.STAGES)
+        stride, outputs = (ofa.STRIDES[stage] if place == 0 else 1), ofa.WIDTHS[stage]
+        inputs = outputs if place else (ofa.STEM, *ofa.WIDTHS)[stage]
+        line = np.linalg.pinv(np.stack([np.ones(len(timed)), area[list(timed), block]], axis=1))
+        for form in range(1, forms):
+            kernel, expansion = divmod(form - 1, len(ofa.EXPANSIONS))
+            hidden, term = inputs * ofa.EXPANSIONS[expansion], block * forms + form
+            for at, resolution in enumerate(timed):
+                side = int(before[resolution, block])
                 launched += _mobile_block(
-                    at * width + block * forms + form,
-                    channels,
+                    at * width + term,
+                    inputs,
                     hidden,
                     outputs,
                     side,
@@ -289,9 +294,7 @@ def _ofa_mobilenetv3(space: Space) -> Workload:
                     ofa.KERNELS[kernel],
                     squeeze=ofa.SQUEEZE[stage],
                 )
-            side, channels = (side - 1) // stride + 1, outputs
-    area = (np.array(sides) / sides[-1]) ** 2
-    line = np.linalg.pinv(np.stack([np.ones(len(sides)), area], axis=1))  # (2, 3): times at three sides -> a line
+                fold[[term, width + term], at * width + term] = line[:, at]
     starts = forms * np.arange(ofa.BLOCKS)
 
     def terms(genotypes: Genotypes) -> NDArray[np.int64]:
@@ -301,11 +304,23 @@ def _ofa_mobilenetv3(space: Space) -> Workload:
         return np.concatenate([form, form + width], axis=1)
 
     def factors(genotypes: Genotypes) -> NDArray[np.float64]:
-        grows = (space.settings(genotypes).resolution / sides[-1]) ** 2
-        return np.repeat(np.stack([np.ones(len(genotypes)), grows], axis=1), ofa.BLOCKS, axis=1)
+        grows = area[np.searchsorted(ofa.RESOLUTIONS, space.settings(genotypes).resolution)]
+        return np.concatenate([np.ones(grows.shape), grows], axis=1)
 
-    kernels = _kernels(launched, len(sides) * width, folds=(np.kron(line, np.eye(width)),))
-    return Workload(space, 2 * width, terms, factors, kernels)
+    return Workload(space, 2 * width, terms, factors, _kernels(launched, len(timed) * width, folds=(fold,)))
+
+
+def _ofa_sides(resolutions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the side of the map that enters and that leaves each block at each resolution, ``(r, 20)`` both."""
+    side = (resolutions + 1) // 2
+    before, after = [], []
+    for block in range(ofa.BLOCKS):
+        stage, place = divmod(block, ofa.BLOCKS // ofa.STAGES)
+        before.append(side)
+        if place == 0:
+            side = (side - 1) // ofa.STRIDES[stage] + 1
+        after.append(side)
+    return np.stack(before, axis=1), np.stack(after, axis=1)
 
 
 _DESCRIBED: Mapping[type[Space], Callable[[Any], Workload]] = {
