@@ -5,7 +5,8 @@ the top-1 accuracy, as a fraction, on 10,000 images held out of ImageNet's *trai
 the large network's weights. ``latency_note10_ms`` is the sum of measured layer times of a Samsung Note10.
 
 Both know resolutions from 160 on: below, the predictor's bits were never trained (it answers 0.80 at 128 and 0.78 at
-160) and there are no tables, so a query there raises. The files come by ``nasplug data add``, see
+160) and there are no tables. So the space is the part of ``ofa-mobilenetv3`` with those; genotypes, strings and cost
+models are the same, and a query of a lower resolution raises. The files come by ``nasplug data add``, see
 :mod:`nasplug.benchmarks.importers.ofa`.
 
 Source: Cai et al., Once-for-All, ICLR 2020; mit-han-lab/once-for-all, Apache-2.0.
@@ -31,7 +32,8 @@ from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.folder import data_folder
 from nasplug.errors import DataError, UnknownNameError
 from nasplug.spaces import Genotypes, OFAMobileNetV3
-from nasplug.spaces.ofa_mobilenetv3 import BLOCKS, EXPANSIONS, KERNELS
+from nasplug.spaces.ofa_mobilenetv3 import BLOCKS, EXPANSIONS, KERNELS, RESOLUTIONS
+from nasplug.spaces.subspace import Subspace
 
 __all__ = ["LAYERS", "NAME", "PARTS", "OFASurrogate", "check_part", "open_surrogate", "part_path", "write_part"]
 
@@ -66,7 +68,9 @@ class OFASurrogate(Benchmark):
     search = report = Signal("valid")
 
     def __init__(self, parts: Mapping[str, Part]):
-        self.space: OFAMobileNetV3 = OFAMobileNetV3()
+        self._whole = OFAMobileNetV3()
+        known = self._whole.sample(64, np.random.default_rng(0))
+        self.space = Subspace(self._whole, _known_resolution, f"resolution >= {LEAST_RESOLUTION}", known)
         if "accuracy_predictor" not in parts:
             raise DataError(f"{NAME} needs its accuracy predictor; {_REMEDY['accuracy_predictor']} ({_FROM})")
         for part, arrays in parts.items():
@@ -75,7 +79,6 @@ class OFASurrogate(Benchmark):
         self.notes = (
             "valid is a prediction: the accuracy on images held out of ImageNet's training set, with shared weights.",
             "One split only: search and report see the same prediction, so reported values are optimistic.",
-            f"Resolutions below {LEAST_RESOLUTION} have no label: an architecture there fails, and is charged.",
         )
 
     def query(
@@ -84,7 +87,7 @@ class OFASurrogate(Benchmark):
         arrays = self._part(metric, epochs)
         if seed not in (None, 0):
             raise DataError(f"{NAME} has one value of {metric} an architecture; training seed {seed} does not exist")
-        low = self.space.settings(genotypes).resolution < LEAST_RESOLUTION
+        low = ~_known_resolution(genotypes)
         if low.any():
             row = int(np.argmax(low))
             raise DataError(
@@ -102,7 +105,8 @@ class OFASurrogate(Benchmark):
     def provenance(self) -> dict[str, Any]:
         return {
             "benchmark": self.name,
-            "space": self.space.name,
+            "space": self._whole.name,
+            "part": f"resolution >= {LEAST_RESOLUTION}",
             "metrics": [metric for metric, part in PARTS.items() if part in self._parts],
             "checksum": f"blake2b:{self._checksum()}",
             "source": "once-for-all's published accuracy predictor and Note10 tables (Cai et al., ICLR 2020)",
@@ -119,7 +123,7 @@ class OFASurrogate(Benchmark):
         return self._parts[PARTS[metric]]
 
     def _accuracy(self, genotypes: Genotypes, arrays: Part) -> NDArray[np.float64]:
-        hidden = self.space.encode(genotypes, "ofa")
+        hidden = self._whole.encode(genotypes, "ofa")
         for layer in range(len(LAYERS) - 2):
             hidden = np.maximum(hidden @ arrays[f"weight_{layer}"] + arrays[f"bias_{layer}"], 0.0)
         last = len(LAYERS) - 2
@@ -129,7 +133,7 @@ class OFASurrogate(Benchmark):
         return answer
 
     def _latency(self, genotypes: Genotypes, arrays: Part) -> NDArray[np.float64]:
-        s = self.space.settings(genotypes)
+        s = self._whole.settings(genotypes)
         at = np.searchsorted(arrays["resolutions"], s.resolution)
         kernel, expand = (np.searchsorted(c, v) for c, v in ((KERNELS, s.kernel), (EXPANSIONS, s.expand)))
         times = arrays["blocks_ms"][at[:, None], np.arange(BLOCKS), kernel * len(EXPANSIONS) + expand]
@@ -143,6 +147,12 @@ class OFASurrogate(Benchmark):
                 digest.update(f"\0{part}\0{name}\0{values.dtype}\0{values.shape}\0".encode())
                 digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()
+
+
+def _known_resolution(genotypes: Genotypes) -> NDArray[np.bool_]:
+    """Return which networks have labels, ``(n,)``."""
+    known: NDArray[np.bool_] = np.array(RESOLUTIONS)[genotypes[:, -1]] >= LEAST_RESOLUTION
+    return known
 
 
 def open_surrogate() -> Benchmark:

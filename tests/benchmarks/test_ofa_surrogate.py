@@ -93,9 +93,16 @@ def test_low_resolutions_have_no_label(surrogate):
     for metric in ("valid", "latency_note10_ms"):
         with pytest.raises(DataError, match=r"resolutions from 160 on, row 3 is 156:"):
             surrogate.query(rows, metric)
-    steps = list(search(configure("strategy", "random", SPACE), surrogate, Signal("valid"), budget=30, seed=0))
-    statuses = [step.observation.status for step in steps]
-    assert set(statuses) == {Status.OK, Status.FAILED}
+
+
+@pytest.mark.parametrize("spec", ["random", "ofa-evolution:population=10", "local-search", "weaknas"])
+def test_searches_stay_where_labels_are(surrogate, spec):
+    strategy = configure("strategy", spec, surrogate.space)
+    steps = list(search(strategy, surrogate, Signal("valid"), budget=30, seed=0))
+    assert {step.observation.status for step in steps} == {Status.OK}
+    rows = np.array([step.observation.genotype for step in steps])
+    assert (SPACE.settings(rows).resolution >= 160).all()
+    assert pickle.loads(pickle.dumps(surrogate.space)) == surrogate.space
 
 
 def test_it_refuses_what_it_does_not_hold(surrogate):
@@ -327,7 +334,7 @@ def test_add_brings_both_parts(tmp_path):
     result = CliRunner().invoke(app, ["data", "add", str(legacy(tmp_path / "acc_predictor.pth", predictor()))])
     assert result.exit_code == 0
     assert "has valid now" in result.output
-    assert "Resolutions below 160" in result.output
+    assert "valid is a prediction" in result.output
     opened = open_benchmark(NAME)
     rows = drawn(50)
     expected = OFASurrogate({"accuracy_predictor": predictor(), "note10_tables": read_note10_tables(path)})
