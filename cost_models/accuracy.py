@@ -17,7 +17,7 @@ class Accuracy:
     """Agreement of predictions with measurements.
 
     Attributes:
-        count: measurements.
+        tested: measurements.
         rmse: root of the mean squared error, ms.
         mae: mean absolute error, ms. Some papers print it under the name of the former.
         mape: mean absolute error as a fraction of the measurement.
@@ -26,7 +26,7 @@ class Accuracy:
         kendall: tau-b.
     """
 
-    count: int
+    tested: int
     rmse: float
     mae: float
     mape: float
@@ -49,7 +49,7 @@ def accuracy(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> A
     relative = np.abs(error) / measured
     constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0
     return Accuracy(
-        count=len(measured),
+        tested=len(measured),
         rmse=float(np.sqrt(np.mean(error**2))),
         mae=float(np.abs(error).mean()),
         mape=float(relative.mean()),

@@ -14,7 +14,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from nasplug import registry
 from nasplug.errors import DataError, InputError, MissingDependencyError
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["Measurement", "Protocol", "busy", "measure", "read_measurements"]
+__all__ = ["Measurement", "Protocol", "busy", "latencies", "machine_name", "measure", "read_measurements"]
 
 BLOCK_S = 0.02
 WARM_UP_S = 0.05
@@ -84,6 +86,7 @@ class Measurement:
     """One row of a measurement file.
 
     Attributes:
+        space: of the architecture.
         architecture: its string.
         latency_ms: median of the blocks.
         spread: of the blocks, relative (:class:`Protocol`).
@@ -97,6 +100,7 @@ class Measurement:
         measured_at: UTC.
     """
 
+    space: str
     architecture: str
     latency_ms: float
     spread: float
@@ -137,23 +141,24 @@ def measure(
     strings = space.to_string(genotypes)
     machine, held = machine_name(protocol.device), {}
     for row in read_measurements(path) if path.exists() else ():
-        if (row.protocol, row.machine) != (protocol.text(), machine):
+        theirs, ours = (row.space, row.protocol, row.machine), (space.name, protocol.text(), machine)
+        if theirs != ours:
             raise DataError(
-                f"{path} holds measurements of {row.protocol!r} on {row.machine!r}, these would be of "
-                f"{protocol.text()!r} on {machine!r}; choose another file"
+                f"{path} holds measurements of {', '.join(theirs)}; these would be of {', '.join(ours)}: "
+                "choose another file"
             )
         held[row.architecture] = row
     with _threads(protocol.threads):
         for string, genotype in zip(strings, genotypes, strict=True):
             if string not in held:
                 run = _runner(space, genotype, protocol, seed)
-                held[string] = _measured(string, run, protocol, machine, clock)
+                held[string] = _measured((space.name, string), run, protocol, machine, clock)
                 _append(path, held[string])
             yield held[string]
 
 
 def _measured(
-    string: str, run: Callable[[], object], protocol: Protocol, machine: str, clock: Callable[[], float]
+    what: tuple[str, str], run: Callable[[], object], protocol: Protocol, machine: str, clock: Callable[[], float]
 ) -> Measurement:
     load = _load()
     passes = _warm_up(run, clock)
@@ -173,7 +178,7 @@ def _measured(
         best = min(best or (np.inf, 0.0), ((high - low) / 2 / middle, middle))
     assert best is not None
     return Measurement(
-        architecture=string,
+        *what,
         latency_ms=best[1],
         spread=best[0],
         noisy=best[0] > protocol.spread,
@@ -200,9 +205,7 @@ def _warm_up(run: Callable[[], object], clock: Callable[[], float]) -> tuple[int
 # -- engines ---------------------------------------------------------------------------------------------------------
 
 
-def _runner(
-    space: Space, genotype: np.ndarray[Any, np.dtype[np.int64]], protocol: Protocol, seed: int
-) -> Callable[[], object]:
+def _runner(space: Space, genotype: NDArray[np.int64], protocol: Protocol, seed: int) -> Callable[[], object]:
     """Return what runs one forward pass and waits for its end."""
     import torch
 
@@ -347,6 +350,7 @@ def _row(row: Mapping[str, str]) -> Measurement:
     if not 0 < latency < np.inf:
         raise ValueError(f"latency {latency}")
     return Measurement(
+        row["space"],
         row["architecture"],
         latency,
         float(row["spread"]),
@@ -357,7 +361,14 @@ def _row(row: Mapping[str, str]) -> Measurement:
     )
 
 
-def latencies(rows: Iterable[Measurement], space: Space) -> tuple[Genotypes, Any]:
-    """Return genotypes ``(n, s)`` and milliseconds ``(n,)`` of measurements."""
-    rows = list(rows)
-    return space.from_string([row.architecture for row in rows]), np.array([row.latency_ms for row in rows])
+def latencies(rows: Sequence[Measurement]) -> tuple[Space, Genotypes, NDArray[np.float64]]:
+    """Return the space, genotypes ``(n, s)`` and milliseconds ``(n,)`` of measurements.
+
+    Raises: DataError for no rows or more than one space; UnknownNameError for a space that is not registered;
+        InputError for a string that is no architecture of it.
+    """
+    spaces = {row.space for row in rows}
+    if len(spaces) != 1:
+        raise DataError(f"expected measurements of one space, got {len(rows)} of {sorted(spaces) or 'none'}")
+    space: Space = registry.load("space", spaces.pop())()
+    return space, space.from_string([row.architecture for row in rows]), np.array([row.latency_ms for row in rows])

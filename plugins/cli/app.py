@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from nasplug.errors import NasplugError
-from nasplug.plugins.cli import building, comparing, data, listing, nni, searching
+from nasplug.plugins.cli import building, comparing, costs, data, listing, nni, searching
 
 __all__ = ["app", "main"]
 
@@ -33,6 +33,7 @@ app.command("search")(searching.search)
 app.command("report")(comparing.report)
 data.app.command("build")(building.build)
 app.add_typer(data.app, name="data")
+app.add_typer(costs.app, name="cost-model")
 app.add_typer(nni.app, name="nni")
 
 

@@ -22,6 +22,16 @@ def search(
     seed: Annotated[int, typer.Option(help="The same run as that seed's in 'nasplug compare'.")] = 0,
     search: Annotated[str | None, typer.Option(help="What the search sees; else the table's own.")] = None,
     report: Annotated[str | None, typer.Option(help="What is reported; else the table's own.")] = None,
+    max_latency: Annotated[
+        float | None, typer.Option(metavar="MS", help="Budget: nothing that is predicted to take longer is proposed.")
+    ] = None,
+    cost_model: Annotated[
+        str | None,
+        typer.Option(help="What predicts it: a file of 'cost-model fit', or a latency of the table, as latency_ms."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Standard deviations of the prediction to keep from the budget.", min=0)
+    ] = 0.0,
     out: Annotated[
         Path | None, typer.Option(help="Write every query and the recommendation to this JSON file.")
     ] = None,
@@ -48,7 +58,18 @@ def search(
         search=None if search is None else Signal.parse(search),
         report=None if report is None else Signal.parse(report),
     )
-    configured = registry.configure("strategy", strategy, opened.space)
+    if (max_latency is None) != (cost_model is None):
+        raise InputError("--max-latency and --cost-model come together: a budget, and what predicts the cost")
+    space, predicts = opened.space, None
+    if max_latency is not None and cost_model is not None:
+        from nasplug.benchmarks.cost import cost_of
+        from nasplug.cost_models.constraint import affordable
+
+        predicts = cost_of(opened, cost_model)
+        space = affordable(opened.space, predicts, max_latency, margin=margin, seed=seed)
+        if space.enumerable and budget > space.size:
+            raise InputError(f"{space.size} architectures are affordable, fewer than the budget of {budget} queries")
+    configured = registry.configure("strategy", strategy, space)
     console = Console(quiet=as_json)
     queries: list[dict[str, Any]] = []
     best: Observation | None = None
@@ -66,6 +87,8 @@ def search(
         "strategy": strategy,
         "seed": seed,
         "budget": budget,
+        "max_latency_ms": max_latency,
+        "cost_model": cost_model,
         "search_signal": str(arena.search),
         "report_signal": str(arena.report),
         "simulated_cost_s": None if None in costs else math.fsum(costs),
@@ -79,6 +102,8 @@ def search(
             "value": best.value,
             "report_value": float(opened.labels(genotype, arena.report, seed)[0]),
         }
+        if predicts is not None:
+            found["recommendation"]["latency_ms"] = float(predicts.predict(genotype)[0])
     if out is not None:
         write_whole(out, lambda path: path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
     if as_json:
@@ -110,4 +135,5 @@ def _outcome(found: Mapping[str, Any]) -> str:
     return (
         f"recommended: {chosen['architecture']}\n"
         f"{search} {chosen['value']:.6g}, {report} {chosen['report_value']:.6g}{unseen}"
+        + (f"\npredicted latency {chosen['latency_ms']:.4g} ms" if "latency_ms" in chosen else "")
     )
