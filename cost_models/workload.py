@@ -142,9 +142,9 @@ def workload(space: Space) -> Workload:
 
 
 def _kernels(launched: Iterable[_Kernel], timed: int, folds: tuple[NDArray[np.float64], ...] | None = None) -> Kernels:
-    columns = np.array(list(launched), dtype=np.float64).T
-    term, kind = columns[:2].astype(np.int64)
-    return Kernels(term, kind, *columns[2:], folds=(np.eye(timed),) if folds is None else folds)
+    term, kind, macs, values, weights = np.array(list(launched), dtype=np.float64).T
+    folds = (np.eye(timed),) if folds is None else folds
+    return Kernels(term.astype(np.int64), kind.astype(np.int64), macs, values, weights, folds)
 
 
 def _mobile_block(
@@ -218,8 +218,11 @@ def _nasbench201(space: Space) -> Workload:
         alive = np.where(_alive(genotypes), genotypes, 0)
         return np.concatenate([genotypes, alive], axis=1) + starts
 
+    def connected(genotypes: Genotypes) -> NDArray[np.bool_]:
+        return np.asarray(_alive(genotypes).any(axis=1))
+
     kernels = _kernels(launched, width, folds=(written, left))
-    return Workload(space, 2 * width, terms, kernels=kernels, connected=lambda genotypes: _alive(genotypes).any(axis=1))
+    return Workload(space, 2 * width, terms, kernels=kernels, connected=connected)
 
 
 def _alive(genotypes: Genotypes) -> NDArray[np.bool_]:
