@@ -1,12 +1,15 @@
-"""One trial of an NNI experiment: look an architecture up in a benchmark and report what it is worth.
+"""One trial of an NNI experiment: ask a benchmark what an architecture is worth, and report it.
 
     python -m nasplug.plugins.nni.trial --benchmark nasbench201-cifar10 [--metric valid@200:one] [--run 0]
+    python -m nasplug.plugins.nni.trial --benchmark trained:digits,space=nasbench201 --intermediate valid@3
+
+The first looks it up in a table, the second trains it.
 
 Reports ``{"default": value, "architecture": "..."}``: the tuner checks that the architecture is the one it asked for.
 A trial that cannot give a number exits with code 2 and reports nothing: one NaN in NNI's record makes the experiment
 impossible to resume.
 
-Outside NNI it prints the same report for ``--architecture``, or for a random one.
+Outside NNI it prints the same reports for ``--architecture``, or for a random one.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal = benchmark.search if options.metric is None else Signal.parse(options.metric)
         earlier = [Signal.parse(text) for text in options.intermediate]
         if os.environ.get("NNI_PLATFORM") is None:
-            _alone(benchmark, signal, options)
+            _alone(benchmark, signal, earlier, options)
         else:
             _under_nni(benchmark, signal, earlier, options.run)
     except NasplugError as error:
@@ -67,18 +70,18 @@ def _under_nni(benchmark: Benchmark, signal: Signal, earlier: Sequence[Signal], 
     except ModuleNotFoundError as error:
         raise MissingDependencyError("a trial under NNI needs the package 'nni'; pip install 'nasplug[nni]'") from error
     genotype = benchmark.space.from_params([nni.get_next_parameter()])
-    final = _report(benchmark, genotype, signal, run)
     for one in earlier:
         nni.report_intermediate_result(_report(benchmark, genotype, one, run)["default"])
-    nni.report_final_result(final)
+    nni.report_final_result(_report(benchmark, genotype, signal, run))
 
 
-def _alone(benchmark: Benchmark, signal: Signal, options: argparse.Namespace) -> None:
+def _alone(benchmark: Benchmark, signal: Signal, earlier: Sequence[Signal], options: argparse.Namespace) -> None:
     if options.architecture is not None:
         genotype = benchmark.space.from_string([options.architecture])
     else:
         genotype = benchmark.space.sample(1, np.random.default_rng(options.seed))
-    print(json.dumps(_report(benchmark, genotype, signal, options.run)))
+    for one in (*earlier, signal):
+        print(json.dumps(_report(benchmark, genotype, one, options.run)), flush=True)
 
 
 def _report(benchmark: Benchmark, genotype: Genotypes, signal: Signal, run: int) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def test_alone_it_prints_its_report(small_table: Path, capsys: pytest.CaptureFix
         trial.main(["--benchmark", str(small_table), "--seed", seed, "--metric", "test@200"])
         seen.add(capsys.readouterr().out)
     assert len(seen) == 2
+    trial.main(["--benchmark", str(small_table), "--intermediate", "valid@12", "--metric", "test@200"])
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_it_runs_as_a_command_without_nni(small_table: Path) -> None:
