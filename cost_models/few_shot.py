@@ -41,7 +41,7 @@ MOST = 2_000
 REFERENCE = 2_000
 """Architectures over which features are centred and scaled where no bank gives them, and most that are chosen from."""
 
-LIKELIEST = 32
+LIKELIEST = 16
 """Hypotheses whose own uncertainty is worked out."""
 
 FLOOR = 1e-3
@@ -58,7 +58,7 @@ class _Prior:
         centre: mean of the terms, ``(w,)``.
         groups: weights of each group's features, ``(w, r)`` each; every group's prior variance is 1 on average.
         centres: log10 of how much of the variance a group is expected to take, relative to others.
-        candidates: architectures to choose measurements from, ``(b, s)``; empty without a bank.
+        candidates: architectures to choose measurements from, ``(b, s)``.
     """
 
     centre: Floats
@@ -153,6 +153,11 @@ class FewShot(BankModel):
         rest = np.setdiff1d(np.arange(len(bank)), chosen)
         return bank[np.concatenate([chosen, rest[: n - len(chosen)]])]
 
+    @cached_property
+    def _without_bank(self) -> _Prior:
+        drawn = self.space.sample(REFERENCE, np.random.default_rng([self.seed, 1]))
+        return self._prior(drawn, np.empty((self._workload.width, 0)))
+
     def _prior(self, genotypes: Genotypes, surfaces: Floats) -> _Prior:
         """Return the prior of surfaces ``(w, d)``, scaled over these architectures."""
         terms = self._workload.matrix(genotypes)
@@ -181,10 +186,7 @@ class FewShot(BankModel):
             )
         if np.ptp(ms) <= 1e-9 * ms.max():
             raise InputError(f"all {len(ms)} latencies are {ms[0]:g} ms: nothing to learn; check the measurement")
-        prior = self._known
-        if prior is None:
-            drawn = self.space.sample(REFERENCE, np.random.default_rng([self.seed, 1]))
-            prior = self._prior(drawn, np.empty((self._workload.width, 0)))
+        prior = self._known or self._without_bank
         terms = self._workload.matrix(genotypes) - prior.centre
         features = [terms @ group for group in prior.groups]
         hypotheses = Hypotheses.draw(self.hypotheses, prior.centres, np.random.default_rng([self.seed, 2]))

@@ -52,7 +52,6 @@ def import_help(path: Path, options: ImportOptions) -> list[Imported]:
         report=Signal.parse(options.report) if options.report else first,
         source=options.source or f"latency file {path.name}",
         licence=options.licence or "not stated when it was added",
-        notes=("Latencies only: join them to a table of accuracies before searching.",),
     )
     table = Table(info, bank.space, bank.genotypes, columns)
     share = f"{len(bank)} of the {bank.space.size:.6g} architectures of {bank.space.name}"

@@ -31,7 +31,9 @@ class UnitName(StrEnum):
 
 @app.command()
 def add(
-    files: Annotated[list[Path], typer.Argument(help="CSV, Parquet (.gz allowed), .pth, NATS-Bench folder or JSON.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="CSV, Parquet (.gz allowed), .pth, NATS-Bench folder, JSON or .npz.")
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the table; a table of that name gets more columns.")] = None,
     space: Annotated[str | None, typer.Option(help="Space of the architectures (CSV and Parquet).")] = None,
     arch_column: Annotated[str | None, typer.Option(help="Column of architecture strings (CSV and Parquet).")] = None,
