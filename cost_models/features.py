@@ -72,7 +72,7 @@ class Features:
         Sums are linear in the sites, so nothing is lost and a prediction needs :meth:`sites` alone.
         """
         rows = np.column_stack([self.sites(self._reference).astype(np.float64), np.ones(len(self._reference))])
-        folded = np.linalg.lstsq(rows, self.all(self._reference) @ weights, rcond=1e-10)[0]
+        folded: NDArray[np.float64] = np.linalg.lstsq(rows, self.all(self._reference) @ weights, rcond=1e-10)[0]
         return folded[:-1], float(folded[-1])
 
     def _raw(self, genotypes: Genotypes, kinds: tuple[str, ...]) -> NDArray[np.float32]:

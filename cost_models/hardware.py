@@ -103,14 +103,11 @@ def _parsed(text: str, where: str) -> dict[str, Hardware]:
 
 
 def _device(name: str, facts: Mapping[str, Any]) -> Hardware:
-    texts = {
-        field: str(facts.get(field, default)) for field, default in (("full_name", ""), ("kind", "gpu"), ("sure", ""))
-    }
-    numbers = {field: float(facts[field]) for field in _NUMBERS if facts.get(field) is not None}
     aliases = facts.get("aliases") or []
-    return Hardware(
-        name, aliases=tuple(map(str, aliases if isinstance(aliases, list) else [aliases])), **texts, **numbers
-    )
+    texts = {field: str(facts[field]) for field in ("full_name", "kind", "sure") if facts.get(field) is not None}
+    numbers = {field: float(facts[field]) for field in _NUMBERS if facts.get(field) is not None}
+    given: dict[str, Any] = {**texts, **numbers}
+    return Hardware(name, aliases=tuple(map(str, aliases if isinstance(aliases, list) else [aliases])), **given)
 
 
 def device_and_batch(device: str) -> tuple[str, int]:

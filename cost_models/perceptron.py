@@ -170,7 +170,7 @@ def train(
             else:
                 loss = torch.nn.functional.smooth_l1_loss(output, y[picked], beta=0.1)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()

@@ -62,6 +62,6 @@ def fit_ridge(
         errors = (beyond + u @ (shrunk * along)) / np.maximum(left + u**2 @ shrunk, 1e-12)
         best = min(best, (float(np.mean(errors**2)), float(penalty)))
     penalty = best[1]
-    weights = vt.T @ (s / (s**2 + penalty) * along)
-    solved = np.linalg.lstsq(fixed, targets - rows @ weights, rcond=None)[0]
+    weights: NDArray[np.float64] = vt.T @ (s / (s**2 + penalty) * along)
+    solved: NDArray[np.float64] = np.linalg.lstsq(fixed, targets - rows @ weights, rcond=None)[0]
     return Ridge(weights, solved[1:], float(solved[0]), penalty, float(np.sqrt(best[0])))
