@@ -23,12 +23,15 @@ from torch import Tensor, nn
 
 from nasplug.errors import InputError
 from nasplug.spaces.modules import nasbench201, nasbench_macro
-from nasplug.spaces.modules.layers import Head, Zero
+from nasplug.spaces.modules.layers import ConvNorm, Head, ReLUConvNorm, Zero
 
 __all__ = ["Stack"]
 
 _SKELETONS = (nn.Sequential, nn.ModuleList, nasbench201.Cell, nasbench201.Skeleton, nasbench_macro.Skeleton)
 """Modules that are looked into where networks differ; any other is an operation, served whole."""
+
+_BLOCKS = (*_SKELETONS, ConvNorm, ReLUConvNorm, nasbench201.ResidualBlock, nasbench_macro.InvertedResidual)
+"""Modules whose own code works on the channels of many networks as on those of one; a concatenation does not."""
 
 
 class Stack(nn.Module):
@@ -41,19 +44,27 @@ class Stack(nn.Module):
     Args:
         networks: of one space and equal sizes, such as :func:`nasplug.spaces.modules.network` builds.
 
-    Raises: InputError for no networks, or layers that have no stacked form.
+    Raises: InputError for no networks, networks of several spaces or sizes, or layers that have no stacked form.
     """
 
     def __init__(self, networks: Sequence[nn.Module]):
         super().__init__()
         if not networks:
             raise InputError("a stack needs at least one network")
+        if len({_outline(network) for network in networks}) > 1:
+            raise InputError("the networks of a stack must be of one space and have equal sizes: their ends differ")
         self.n_networks = len(networks)
         self.body = _stacked(networks) if len(networks) > 1 else networks[0]
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images)
         return logits if self.n_networks > 1 else logits[None]
+
+
+def _outline(network: nn.Module) -> tuple[Any, ...]:
+    """Return what all networks of a space have alike: between stem and head they may differ, in operations alone."""
+    ends = tuple(_signature(network._modules.get(end) or nn.Identity()) for end in ("stem", "head"))
+    return type(network), tuple(name for name, _ in network.named_children()), ends
 
 
 def _stacked(modules: Sequence[nn.Module]) -> nn.Module:
@@ -64,11 +75,11 @@ def _stacked(modules: Sequence[nn.Module]) -> nn.Module:
     if not alike and not (same_outline and type(first) in _SKELETONS):
         return _Mixed(modules)
     for kinds, make in _LEAVES:
-        if isinstance(first, kinds):
+        if type(first) in kinds:  # a subclass may do something else
             return make(modules)
-    if not same_outline or not first._modules or next(first.parameters(recurse=False), None) is not None:
+    if type(first) not in _BLOCKS:
         raise InputError(f"a layer of type {type(first).__name__} has no stacked form")
-    out = copy.copy(first)  # its forward works on any number of channels
+    out = copy.copy(first)
     out._modules = {name: _stacked([m._modules[name] for m in modules]) for name in first._modules}  # type: ignore[misc]
     return out
 
@@ -76,7 +87,10 @@ def _stacked(modules: Sequence[nn.Module]) -> nn.Module:
 def _signature(module: nn.Module) -> tuple[Any, ...]:
     """Return what makes two modules the same layer with other weights."""
     settings = module.extra_repr()
-    plain = tuple(sorted((k, v) for k, v in vars(module).items() if isinstance(v, bool | int) and k != "training"))
+    kept = {
+        k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | tuple) and k != "training"
+    }
+    plain = tuple(sorted((k, repr(v)) for k, v in kept.items()))
     return type(module), settings, plain, tuple((name, _signature(child)) for name, child in module.named_children())
 
 
@@ -84,8 +98,8 @@ class _Conv(nn.Module):
     def __init__(self, modules: Sequence[nn.Conv2d]):
         super().__init__()
         first = modules[0]
-        if first.bias is not None:
-            raise InputError("a convolution with bias has no stacked form")
+        if first.bias is not None or first.padding_mode != "zeros":
+            raise InputError("a convolution with bias, or with other padding than zeros, has no stacked form")
         self.weight = nn.Parameter(torch.cat([m.weight.detach() for m in modules]))
         self.groups, self.n_networks, self.inputs = first.groups, len(modules), first.in_channels
         self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
@@ -100,6 +114,8 @@ class _Conv(nn.Module):
 class _Norm(nn.Module):
     def __init__(self, modules: Sequence[nn.BatchNorm2d]):
         super().__init__()
+        if modules[0].momentum is None:
+            raise InputError("a batch norm with cumulative statistics has no stacked form")
         self.eps, self.momentum = modules[0].eps, modules[0].momentum
         if modules[0].affine:
             self.weight = nn.Parameter(torch.cat([m.weight.detach() for m in modules]))
@@ -127,7 +143,7 @@ class _Norm(nn.Module):
             self.weight,
             self.bias,
             self.training,
-            self.momentum or 0.0,
+            self.momentum,
             self.eps,
         )
 
@@ -144,15 +160,15 @@ class _Pool(nn.Module):
     def __init__(self, modules: Sequence[nn.AvgPool2d]):
         super().__init__()
         self.pool = modules[0]
-        self._matrix: Tensor | None = None
+        self._made_for: tuple[Any, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        if self._matrix is None or len(self._matrix) != height * width or self._matrix.device != x.device:
+        if self._made_for != (height, width, x.dtype, x.device):
             pixels = torch.eye(height * width, dtype=x.dtype, device=x.device)
             self._pooled: Tensor = self.pool(pixels.view(-1, 1, height, width))
-            self._matrix = self._pooled.flatten(1)
-        out = x.reshape(-1, height * width) @ self._matrix
+            self._made_for = (height, width, x.dtype, x.device)
+        out = x.reshape(-1, height * width) @ self._pooled.flatten(1)
         return out.view(*x.shape[:2], *self._pooled.shape[2:])
 
 
