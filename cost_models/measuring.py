@@ -13,7 +13,9 @@ import csv
 import os
 import platform
 import statistics
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -231,20 +233,23 @@ def _runner(space: Space, genotype: NDArray[np.int64], protocol: Protocol, seed:
 
 
 def _onnx_runner(net: Any, images: Any, threads: int) -> Callable[[], object]:
-    import io
-
     import torch
 
     try:
+        import onnx  # noqa: F401  # torch's exporter needs it
         import onnxruntime
-    except ModuleNotFoundError:
-        raise MissingDependencyError("the engine needs onnxruntime; pip install 'nasplug[onnx]'") from None
-    buffer = io.BytesIO()
-    torch.onnx.export(net, (images,), buffer, input_names=["images"], output_names=["logits"], dynamo=False)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"the engine needs {error.name}; pip install 'nasplug[onnx]'") from None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        with warnings.catch_warnings():  # the newer exporter takes seconds a network, and these are plain ones
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(net, (images,), path, input_names=["images"], output_names=["logits"], dynamo=False)
+        exported = path.read_bytes()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     feed = {"images": images.numpy()}
     return lambda: session.run(None, feed)
 

@@ -15,6 +15,8 @@ import nni
 from nni.tuner import Tuner
 
 from nasplug import __version__
+from nasplug.cost_models.base import load_cost_model
+from nasplug.cost_models.constraint import affordable
 from nasplug.errors import InputError, SpaceExhaustedError, UnknownNameError
 from nasplug.plugins.configured import checked_seed, drawn_seed, fitting, strategy_over
 from nasplug.plugins.nni.columns import Columns
@@ -31,6 +33,17 @@ _log = logging.getLogger("nni.nasplug")
 
 _STOPPED = ("EARLY_STOPPED", "USER_CANCELED")
 _FAILED = ("FAILED", "SYS_CANCELED")
+
+
+def _within_budget(space: Space | None, cost_model: object, max_latency: object) -> Space:
+    """Return the part of the space that the model finds affordable; raises InputError where one of the three lacks."""
+    number = isinstance(max_latency, int | float) and not isinstance(max_latency, bool)
+    if space is None or not isinstance(cost_model, str) or not number:
+        raise InputError(
+            "a budget takes three entries of classArgs: space, cost_model (a file) and max_latency (ms), got "
+            f"{None if space is None else space.name!r}, {cost_model!r} and {max_latency!r}"
+        )
+    return affordable(space, load_cost_model(Path(cost_model), space), float(max_latency))  # type: ignore[arg-type]
 
 
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
@@ -86,6 +99,8 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         optimize_mode: ``maximize`` or ``minimize`` what trials report.
         seed: not negative; None draws one, which a resumed experiment keeps.
         options: options of the strategy.
+        cost_model: file of a fitted cost model (``nasplug cost-model fit``); needs ``space`` and ``max_latency``.
+        max_latency: milliseconds; nothing that the model predicts to take longer is tried.
 
     Raises:
         InputError: anything that is wrong with the arguments; NNI then ends the experiment with status ERROR.
@@ -98,11 +113,13 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         optimize_mode: Literal["maximize", "minimize"] = "maximize",
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
+        cost_model: str | None = None,
+        max_latency: float | None = None,
         **unknown: Any,
     ):
         super().__init__()
         if unknown:
-            known = ("strategy", "space", "optimize_mode", "seed", "options")
+            known = ("strategy", "space", "optimize_mode", "seed", "options", "cost_model", "max_latency")
             raise UnknownNameError("entry of classArgs", next(iter(unknown)), known)
         if optimize_mode not in ("maximize", "minimize"):
             raise InputError(f"optimize_mode must be maximize or minimize, got {optimize_mode!r}")
@@ -118,6 +135,8 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         seed = checked_seed(seed)
         self._space_name = space
         self._named: Space | None = None if space is None else configure("space", space)
+        if cost_model is not None or max_latency is not None:
+            self._named = _within_budget(self._named, cost_model, max_latency)
         # Built once now, so that a wrong name or option is an error here and not in the middle of an experiment.
         strategy_over(self._spec, self._named or NASBench201())
 

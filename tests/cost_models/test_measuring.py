@@ -1,0 +1,181 @@
+"""Measuring: medians of blocks, again where they disagree, one row at once, and nothing twice."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasplug.cost_models import measuring
+from nasplug.cost_models.measuring import Protocol, latencies, measure, read_measurements
+from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
+from nasplug.spaces import NASBench201
+
+torch = pytest.importorskip("torch")
+SMALL = {"channels": 4, "cells": 1}
+QUICK = Protocol(side=8, sizes=SMALL, spread=1.0, attempts=1)
+
+
+def cells(n, seed=0):
+    return NASBench201().sample_distinct(n, np.random.default_rng(seed))
+
+
+class Clock:
+    """Every pass takes the next of some seconds."""
+
+    def __init__(self, *seconds):
+        self._seconds, self.now, self.passes = list(seconds), 0.0, 0
+
+    def run(self):
+        self.now += self._seconds[min(self.passes, len(self._seconds) - 1)]
+        self.passes += 1
+
+    def __call__(self):
+        return self.now
+
+
+def timed(clock, protocol):
+    return measuring._measured(("nasbench201", "cell"), clock.run, protocol, "machine", clock)
+
+
+def test_the_median_of_blocks_stands():
+    # Two passes warm up and take 50 ms; a block is one pass then, and one of seven is disturbed.
+    clock = Clock(0.025, 0.025, *[0.020] * 3, 0.900, *[0.020] * 20)
+    row = timed(clock, Protocol())
+    assert row.latency_ms == pytest.approx(20.0)
+    assert (row.attempts, row.noisy, row.passes) == (1, False, 9)
+
+
+def test_blocks_that_disagree_are_measured_again():
+    wild = [0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]
+    row = timed(Clock(0.025, 0.025, *wild, *[0.02] * 7), Protocol(attempts=3))
+    assert (row.attempts, row.noisy) == (2, False)
+    assert row.latency_ms == pytest.approx(20.0)
+
+
+def test_a_machine_that_never_settles_is_said_to_be_noisy():
+    wild = [0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08]
+    row = timed(Clock(0.025, 0.025, *wild, *[2 * one for one in wild]), Protocol(attempts=2))
+    assert (row.attempts, row.noisy) == (2, True)
+    assert row.spread > 0.05
+
+
+def test_quick_passes_are_counted_in_blocks():
+    row = timed(Clock(0.001), Protocol(blocks=3))
+    assert row.passes == 50 + 3 * 20
+    assert row.latency_ms == pytest.approx(1.0)
+
+
+def test_a_file_grows_by_a_row_a_network_and_is_continued(tmp_path, monkeypatch):
+    path, genotypes = tmp_path / "new" / "rows.csv", cells(4)
+    first = [next(measure(NASBench201(), genotypes, path, QUICK))]
+    assert read_measurements(path) == first
+    with path.open("a") as file:
+        file.write("nasbench201,|half a li")  # killed while writing
+    made = []
+    runner = measuring._runner
+    monkeypatch.setattr(measuring, "_runner", lambda *a: made.append(a[1]) or runner(*a))
+    rows = list(measure(NASBench201(), genotypes, path, QUICK))
+    assert rows[0] == first[0]
+    assert len(made) == 3
+    assert read_measurements(path) == rows
+    space, again, ms = latencies(rows)
+    assert space == NASBench201()
+    np.testing.assert_array_equal(again, genotypes)
+    assert (ms > 0).all()
+
+
+def test_threads_and_cores_are_as_before(tmp_path):
+    before, cores = torch.get_num_threads(), os.sched_getaffinity(0)
+    run = measure(NASBench201(), cells(2), tmp_path / "rows.csv", QUICK)
+    next(run)
+    assert torch.get_num_threads() == 1
+    assert len(os.sched_getaffinity(0)) == 1
+    run.close()
+    assert torch.get_num_threads() == before
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_onnxruntime_runs_the_same_network(tmp_path):
+    pytest.importorskip("onnxruntime")
+    protocol = Protocol(engine="onnxruntime", side=8, sizes=SMALL, spread=1.0, attempts=1)
+    (row,) = measure(NASBench201(), cells(1), tmp_path / "rows.csv", protocol)
+    assert "onnxruntime" in row.software
+    (out,) = measuring._runner(NASBench201(), cells(1)[0], protocol, 0)()
+    np.testing.assert_allclose(out, measuring._runner(NASBench201(), cells(1)[0], QUICK, 0)().numpy(), atol=1e-4)
+
+
+def test_onnxruntime_missing_names_the_extra(tmp_path):
+    code = (
+        "import sys\nsys.modules['onnxruntime'] = None\nimport numpy as np\nfrom pathlib import Path\n"
+        "from nasplug.cost_models.measuring import Protocol, measure\nfrom nasplug.spaces import NASBench201\n"
+        "space = NASBench201()\n"
+        "next(measure(space, space.all()[:1], Path(sys.argv[1]), Protocol(engine='onnxruntime', side=8)))"
+    )
+    path = str(tmp_path / "rows.csv")
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert MissingDependencyError.__name__ in done.stderr
+    assert "pip install 'nasplug[onnx]'" in done.stderr
+
+
+def test_measurements_of_another_kind_are_not_mixed(tmp_path):
+    path = tmp_path / "rows.csv"
+    list(measure(NASBench201(), cells(1), path, QUICK))
+    with pytest.raises(DataError, match=r"1x3x8x8.*would be of.*2x3x8x8.*choose another file"):
+        next(measure(NASBench201(), cells(1), path, Protocol(side=8, batch=2, sizes=SMALL)))
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\xff\n", "space,architecture,latency_ms\nx,y,-1\n"])
+def test_files_that_hold_no_measurements(tmp_path, text):
+    path = tmp_path / "rows.csv"
+    path.write_text(text, encoding="latin-1")
+    if text:
+        with pytest.raises(DataError, match="is not a file of measurements"):
+            read_measurements(path)
+    else:
+        with pytest.raises(DataError, match="expected measurements of one space, got 0"):
+            latencies(read_measurements(path))
+
+
+def test_a_file_that_is_missing_or_cannot_be_written(tmp_path):
+    with pytest.raises(DataError, match="cannot read the measurements"):
+        read_measurements(tmp_path / "none.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        next(measure(NASBench201(), cells(1), tmp_path / "file" / "rows.csv", QUICK))
+
+
+def test_rows_of_two_spaces_or_an_unknown_one_are_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    (row,) = measure(NASBench201(), cells(1), path, QUICK)
+    rows = list(csv.reader(path.open()))
+    for space, error in (("darts", DataError), ("nasbench-2001", UnknownNameError)):
+        with (tmp_path / "two.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([rows[0], [space, *rows[1][1:]], *([rows[1]] if space == "darts" else [])])
+        with pytest.raises(error):
+            latencies(read_measurements(tmp_path / "two.csv"))
+    assert row.space == "nasbench201"
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": 0}, {"blocks": 2}, {"spread": 0.0}, {"attempts": 0}])
+def test_protocols_that_cannot_be(wrong):
+    with pytest.raises(InputError, match="a measurement has counts of at least 1"):
+        Protocol(**wrong)
+
+
+def test_a_busy_machine_is_said_to_be(monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))
+    assert measuring.busy() is None
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.25, 0, 0))
+    assert "other work keeps 3.2 of" in measuring.busy()
+    monkeypatch.delattr(os, "getloadavg")
+    assert measuring.busy() is None
+    assert measuring._load() == ""
+
+
+def test_the_machine_has_a_name():
+    assert measuring.machine_name("cpu")
+    assert Path("/proc/cpuinfo").exists() is False or "\n" not in measuring.machine_name("cpu")
