@@ -63,5 +63,5 @@ def fit_ridge(
         best = min(best, (float(np.mean(errors**2)), float(penalty)))
     penalty = best[1]
     weights: NDArray[np.float64] = vt.T @ (s / (s**2 + penalty) * along)
-    solved: NDArray[np.float64] = np.linalg.lstsq(fixed, targets - rows @ weights, rcond=None)[0]
+    solved = np.asarray(np.linalg.lstsq(fixed, targets - rows @ weights, rcond=None)[0], dtype=np.float64)
     return Ridge(weights, solved[1:], float(solved[0]), penalty, float(np.sqrt(best[0])))

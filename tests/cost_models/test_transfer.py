@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from nasplug.cost_models.base import LatencyBank, load_cost_model
+from nasplug.cost_models.features import kernel_sums
 from nasplug.cost_models.mlp import MLP
 from nasplug.cost_models.transfer import Transfer, TransferPaper
 from nasplug.errors import DataError, InputError
-from nasplug.spaces import NASBench201, OFAMobileNetV3
+from nasplug.spaces import DARTS, NASBench201, OFAMobileNetV3, Space
+from nasplug.spaces.fbnet import FBNet
 
 SPACE = OFAMobileNetV3()
 CELLS = NASBench201()
@@ -75,7 +77,7 @@ def test_suggested_architectures_cover_the_range(pretrained):
     ranked = np.argsort(np.argsort(latency(bank().genotypes, "near") + latency(bank().genotypes, "far")))
     places = ranked[np.searchsorted(np.sort(CELLS.keys(bank().genotypes)), CELLS.keys(rows))]
     assert len(places) == 10
-    predicted = pretrained._based(pretrained.features.sites(rows)).mean(axis=1)
+    predicted = pretrained._based(rows, pretrained.features.sites(rows)).mean(axis=1)
     assert (np.diff(predicted) >= 0).all()
     np.testing.assert_array_equal(rows, pretrained.suggest(10, np.random.default_rng(0)))
     assert (rows != pretrained.suggest(10, np.random.default_rng(1))).any()
@@ -98,6 +100,55 @@ def test_a_saved_model_comes_back(pretrained, tmp_path):
         np.savez(tmp_path / "bad.npz", **(arrays | change))
         with pytest.raises(DataError, match="not a usable cost model"):
             load_cost_model(tmp_path / "bad.npz", CELLS)
+
+
+# -- from another space ----------------------------------------------------------------------------------------------
+
+
+def work_ms(space: Space, rows: np.ndarray) -> np.ndarray:
+    """A device that takes time for multiply-accumulates of each kind of kernel, and for launching."""
+    times = np.zeros(36)
+    times[0::4], times[3::4] = np.random.default_rng(3).uniform(0.01, 0.1, 9), 0.02
+    return 1.0 + kernel_sums(space, rows) @ times
+
+
+def test_a_base_of_another_space_predicts_by_kernels(tmp_path):
+    fbnet = FBNet()
+    rows = SPACE.sample(300, np.random.default_rng(0))
+    source = LatencyBank(SPACE, rows, ("elsewhere",), work_ms(SPACE, rows)[:, None])
+    model = Transfer(space=fbnet).pretrain(source)
+    few = model.suggest(6, np.random.default_rng(0))
+    unseen = fbnet.sample(300, np.random.default_rng(1))
+    truth = 1.5 * work_ms(fbnet, unseen)
+    with_base = np.abs(model.fit(few, 1.5 * work_ms(fbnet, few)).predict(unseen) - truth).mean()
+    alone = np.abs(MLP(space=fbnet).fit(few, 1.5 * work_ms(fbnet, few)).predict(unseen) - truth).mean()
+    assert with_base < 0.8 * alone
+    model.save(tmp_path / "m.npz")
+    np.testing.assert_array_equal(load_cost_model(tmp_path / "m.npz", fbnet).predict(unseen), model.predict(unseen))
+    with np.load(tmp_path / "m.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(tmp_path / "bad.npz", **(arrays | {"base_0.kernel_ms": np.ones(3)}))
+    with pytest.raises(DataError, match="not a usable cost model"):
+        load_cost_model(tmp_path / "bad.npz", fbnet)
+
+
+def test_many_measurements_train_a_fresh_network():
+    fbnet = FBNet()
+    rows = SPACE.sample(50, np.random.default_rng(0))
+    model = Transfer(space=fbnet, epochs=2).pretrain(
+        LatencyBank(SPACE, rows, ("elsewhere",), work_ms(SPACE, rows)[:, None])
+    )
+    more = fbnet.sample(320, np.random.default_rng(1))
+    noisy = work_ms(fbnet, more) * np.random.default_rng(2).uniform(0.9, 1.1, 320)
+    assert np.isfinite(model.fit(more, noisy).predict(more)).all()
+
+
+def test_spaces_that_are_not_described_are_refused():
+    with pytest.raises(InputError, match=r"networks of 'darts' make a device do is not described"):
+        Transfer(space=DARTS()).pretrain(ofa_bank())
+    cells = DARTS().sample(3, np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"'darts'.*not described"):
+        Transfer(space=SPACE).pretrain(LatencyBank(DARTS(), cells, ("a",), np.ones((3, 1))))
 
 
 # -- as published ----------------------------------------------------------------------------------------------------
@@ -137,6 +188,8 @@ def test_published_fine_tuning_learns_the_new_scale():
 def test_it_takes_one_base_device():
     with pytest.raises(InputError, match=r"one base device, the bank has near, far.*bank.only"):
         TransferPaper(space=CELLS).pretrain(bank())
+    with pytest.raises(InputError, match="the bank is of space 'ofa-mobilenetv3'"):
+        TransferPaper(space=CELLS).pretrain(ofa_bank())
 
 
 @pytest.mark.parametrize("cls", [Transfer, TransferPaper])
@@ -147,8 +200,6 @@ def test_bad_order_and_input(cls):
         model.fit(rows, np.ones(3))
     with pytest.raises(InputError, match="before it can suggest"):
         model.suggest(3, np.random.default_rng(0))
-    with pytest.raises(InputError, match="the bank is of space 'ofa-mobilenetv3'"):
-        model.pretrain(ofa_bank())
     empty = LatencyBank(CELLS, rows, ("a",), np.full((3, 1), np.nan))
     with pytest.raises(InputError, match="no measurement of 'a'"):
         model.pretrain(empty)
