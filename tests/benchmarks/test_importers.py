@@ -163,7 +163,7 @@ def test_export_comes_back_equal(tmp_path: Path, ending: str) -> None:
 
 def test_export_refuses(tmp_path: Path) -> None:
     (stored,) = add([csv(tmp_path, GOOD)], options("acc=valid@12"))
-    with pytest.raises(InputError, match=r"\.csv, \.csv\.gz or \.parquet, got 'x\.xlsx'"):
+    with pytest.raises(InputError, match=r"\.csv, \.csv\.gz, \.parquet or, for NNI, \.db, got 'x\.xlsx'"):
         export_table(stored.benchmark, tmp_path / "x.xlsx")
     with pytest.raises(DataError, match="cannot write"):
         export_table(stored.benchmark, csv(tmp_path, GOOD) / "x.csv")  # a file where a folder should be

@@ -206,7 +206,7 @@ def test_when_every_run_fails_the_summary_is_empty_and_says_so(small_table, tmp_
 
 
 def test_defaults_leave_out_what_is_not_installed(monkeypatch, small_table, tmp_path, capsys):
-    from nasplug.benchmarks import catalog
+    from nasplug.benchmarks import builtin, catalog
     from nasplug.plugins.cli import comparing
 
     def lacking(role, name, load=registry.load):
@@ -221,14 +221,14 @@ def test_defaults_leave_out_what_is_not_installed(monkeypatch, small_table, tmp_
 
     monkeypatch.setattr(registry, "load", lacking)
     monkeypatch.setattr(catalog, "open_benchmark", opened)
-    monkeypatch.setattr(registry, "names", lambda role, real=registry.names: [*real(role), str(small_table)])
+    monkeypatch.setattr(builtin, "OUT_OF_THE_BOX", [*builtin.OUT_OF_THE_BOX, str(small_table)])
     assert run(["compare", "--seeds", "1", "--budget", "4", "--jobs", "1", "--no-html", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr()
     assert "left out optuna:tpe" in shown.err
     assert "left out nasbench" in shown.err
     assert comparing.DEFAULT_STRATEGIES[0] == "random"
     monkeypatch.undo()
-    monkeypatch.setattr(registry, "names", lambda role: [])
+    monkeypatch.setattr(builtin, "OUT_OF_THE_BOX", [])
     assert run(["compare", "--out", str(tmp_path)]) == 2
     assert "pip install 'nasplug[tables]'" in capsys.readouterr().err
 
