@@ -2,18 +2,22 @@
 
     python benchmarks/reproduce/latency_glp.py --data FOLDER [--seeds 10] [--jobs 2] [--out DIR] [--quick]
 
-FOLDER holds ``glp_ofa_note10_lut.npz``, ``glp_ofa_rtx2080ti_batch64.npz`` and ``ofa.npz`` (or ``latency/`` with them).
+FOLDER holds ``glp_ofa_note10_lut.npz``, ``glp_ofa_rtx2080ti_batch64.npz``, ``ofa.npz``, ``fbnet.npz`` and
+``nasbench201.npz`` (or ``latency/`` with them).
 
 1. One device, 7,000 networks. The paper's split in file order: rows 0-6,999 train, 7,000-8,499 validation (used for the
-   defaults of ours, and for nothing here), 8,500-9,999 test. "One-hot" rows are linear in one indicator a depth, kernel,
-   expansion and resolution, ``ms`` and ``log ms`` being what they are fitted to; ``lookup`` has an entry a block with
-   its kernel and expansion, and a part that grows with the input's area.
+   defaults of ours, and for nothing here), 8,500-9,999 test. "One-hot" is linear in one indicator a depth, kernel,
+   expansion and resolution, fitted to ``ms`` or ``log ms``; ``lookup`` has an entry a block with its kernel and
+   expansion, and a part that grows with the input's area.
 2. Fewer networks: the first n rows, and the mean over random draws out of the 7,000.
 3. Fine-tuning: a base device known on 7,000 networks, the target on n of the same networks; tested as above.
 4. ``gpu``: every GPU model of ofa.npz left out once, all its batch sizes; the others known on rows 0-3,499, tested on
    rows 4,000-4,999 without any measurement of the left-out GPU, and with 10 (rows 0-9), which set the scale only.
    ``best source`` is the Spearman of the best of the others' true latencies at any batch size, chosen by looking.
-5. Time: fitting on 7,000 networks, and predictions a second of processor time.
+5. Another space: a base device known on all 5,000 networks of ofa.npz, the same card on n random FBNet networks out of
+   the first 2,000 rows of ``fbnet.npz``; tested on rows 2,000-4,999. ``mlp`` has no base.
+6. Other spaces: ``mlp`` and ``mlp-paper`` on the first 900 rows of NAS-Bench-201 and FBNet devices, tested on the rest.
+7. Time: fitting on 7,000 networks, and predictions a second of processor time.
 
 Published figures are those of the latency sheet, recomputed from the authors' data and checkpoints.
 """
@@ -30,9 +34,10 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from nasplug.benchmarks.compare import environment, one_thread
+from nasplug.benchmarks.importers.help_npz import read_help
+from nasplug.cost_models.accuracy import accuracy
 from nasplug.cost_models.base import BankModel, CostModel, LatencyBank
 from nasplug.cost_models.baselines import Flops
 from nasplug.cost_models.gpu import GPU
@@ -48,6 +53,9 @@ FILES = {"note10": "glp_ofa_note10_lut.npz", "rtx2080ti": "glp_ofa_rtx2080ti_bat
 TRAIN, TEST = np.arange(7000), np.arange(8500, 10_000)
 MOMENTUM = {"note10": 0.6, "rtx2080ti": 0.9}
 """What the paper's authors chose for each device."""
+
+OTHER = {"nasbench201": ("2080ti_256", "pixel3", "gold_6240"), "fbnet": ("2080ti_64", "pixel2", "raspi4")}
+"""Devices of part 6."""
 
 PUBLISHED = {
     ("own", "note10", "mlp-paper"): (0.3525, 0.4545),
@@ -68,8 +76,7 @@ Fit = Callable[[Genotypes, NDArray[np.float64]], Callable[[Genotypes], NDArray[n
 
 def opened(folder: Path, name: str) -> Any:
     """Return the arrays of a file in FOLDER or its ``latency/``."""
-    path = folder / name if (folder / name).exists() else folder / "latency" / name
-    with np.load(path) as file:
+    with np.load(path_of(folder, name)) as file:
         return {key: file[key] for key in file.files}
 
 
@@ -81,14 +88,14 @@ def device_data(folder: Path, device: str) -> Data:
 
 
 def figures(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, float]:
-    """Return the errors in ms and in per cent, and the rank correlation."""
-    error = np.abs(predicted - truth)
+    """Return errors in ms and in per cent, and the rank correlation."""
+    found = accuracy(predicted, truth)
     return {
-        "mae_ms": float(error.mean()),
-        "rmse_ms": float(np.sqrt((error**2).mean())),
-        "mape_pct": float(100 * (error / truth).mean()),
-        "within_10_pct": float(100 * (error < 0.1 * truth).mean()),
-        "spearman": float(np.corrcoef(rankdata(predicted), rankdata(truth))[0, 1]),
+        "mae_ms": found.mae,
+        "rmse_ms": found.rmse,
+        "mape_pct": 100 * found.mape,
+        "within_10_pct": 100 * found.within_10pct,
+        "spearman": found.spearman,
     }
 
 
@@ -211,6 +218,39 @@ def left_out(folder: Path, held: str) -> list[dict[str, Any]]:
     return lines
 
 
+def path_of(folder: Path, name: str) -> Path:
+    """Return a file of FOLDER or its ``latency/``."""
+    return folder / name if (folder / name).exists() else folder / "latency" / name
+
+
+def elsewhere(folder: Path, source: str, target: str, seeds: int) -> list[dict[str, Any]]:
+    """Return part 5's lines of one pair of devices."""
+    from_ofa = read_help(path_of(folder, "ofa.npz")).only([source])
+    fbnet = read_help(path_of(folder, "fbnet.npz"))
+    rows, ms, test = fbnet.genotypes, fbnet.on(target), np.arange(2000, 5000)
+    lines = []
+    with one_thread():
+        tuner = Transfer(space=fbnet.space).pretrain(from_ofa)
+        for n in (5, 10, 20, 50):
+            picked = [np.random.default_rng([seed, n]).permutation(2000)[:n] for seed in range(seeds)]
+            for name, one in (("transfer", tuner), ("mlp", MLP(space=fbnet.space))):
+                found = [figures(one.fit(rows[at], ms[at]).predict(rows[test]), ms[test]) for at in picked]
+                line = {"part": "another space", "base": f"ofa {source}", "device": f"fbnet {target}", "method": name}
+                means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
+                lines.append(line | {"measured": n, **means})
+    return lines
+
+
+def other_space(folder: Path, name: str, device: str, method: str) -> dict[str, Any]:
+    """Return part 6's line."""
+    bank = read_help(path_of(folder, f"{name}.npz"))
+    rows, ms, train = bank.genotypes, bank.on(device), np.arange(900)
+    with one_thread():
+        fitted = (MLP(space=bank.space) if method == "mlp" else MLPPaper(space=bank.space)).fit(rows[train], ms[train])
+        found = figures(fitted.predict(rows[900:]), ms[900:])
+    return {"part": "other spaces", "device": f"{name} {device}", "method": method, "measured": 900, **found}
+
+
 def speed(folder: Path) -> list[dict[str, Any]]:
     """Return part 5: predictions a second."""
     rows, ms = device_data(folder, "rtx2080ti")
@@ -266,16 +306,29 @@ def show(lines: list[dict[str, Any]]) -> None:
             + (number(published[0]) + number(published[1]) if published else "")
         )
     print("\n4. GPU models never measured: without, and with 10 measurements for the scale; own: 3,500 of that GPU")
-    print(
-        f"{'device':<14}{'MAPE %':>8}{'rho':>8}{'MAE':>9}   {'10: MAPE %':>10}{'MAE':>9}   {'own: MAPE %':>11}{'rho':>8}{'best source rho':>17}"
-    )
+    head = f"{'device':<14}{'MAPE %':>8}{'rho':>8}{'MAE':>9}   {'10: MAPE %':>10}{'MAE':>9}"
+    print(head + f"   {'own: MAPE %':>11}{'rho':>8}{'best source rho':>17}")
     for line in (one for one in lines if one["part"] == "gpu"):
         print(
             f"{line['device']:<14}{line['zero_mape_pct']:8.1f}{line['zero_spearman']:8.3f}{line['zero_mae_ms']:9.3f}"
             f"   {line['ten_mape_pct']:10.1f}{line['ten_mae_ms']:9.3f}   {line['own_mape_pct']:11.1f}"
             f"{line['own_spearman']:8.3f}{line['best_source_spearman']:17.3f}"
         )
-    print("\n5. Predictions a second of processor time")
+    print("\n5. A base of another space (mean over random draws)")
+    print(f"{'base':<18}{'target':<20}{'n':>4}  {'method':<10}{'MAPE %':>8}{'rho':>8}")
+    for line in (one for one in lines if one["part"] == "another space"):
+        print(
+            f"{line['base']:<18}{line['device']:<20}{line['measured']:>4}  {line['method']:<10}{line['mape_pct']:8.2f}"
+            f"{line['spearman']:8.3f}"
+        )
+    print("\n6. Other spaces, 900 networks")
+    print(f"{'device':<26}{'method':<12}{'MAE':>9}{'RMSE':>9}{'MAPE %':>8}{'rho':>9}")
+    for line in (one for one in lines if one["part"] == "other spaces"):
+        print(
+            f"{line['device']:<26}{line['method']:<12}{line['mae_ms']:9.4f}{line['rmse_ms']:9.4f}{line['mape_pct']:8.2f}"
+            f"{line['spearman']:9.4f}"
+        )
+    print("\n7. Predictions a second of processor time")
     for line in (one for one in lines if one["part"] == "speed"):
         print(f"{line['method']:<12}{line['predictions_per_cpu_s']:12,.0f}")
 
@@ -305,6 +358,15 @@ def main() -> None:
         if name not in slow and (base == "note10" or not options.quick)
     ]
     jobs += [delayed(left_out)(options.data, name) for name in (held[:1] if options.quick else held)]
+    pairs = (("2080ti_64", "2080ti_64"), ("2080ti_32", "2080ti_32"), ("titan_xp_64", "titanxp_64"))
+    jobs += [delayed(elsewhere)(options.data, *pair, seeds) for pair in pairs]
+    jobs += [
+        delayed(other_space)(options.data, space, device, method)
+        for space, devices in OTHER.items()
+        for device in devices
+        for method in ("mlp", "mlp-paper")
+        if method not in slow
+    ]
     results = Parallel(n_jobs=options.jobs)(jobs)
     lines = [line for result in results for line in (result if isinstance(result, list) else [result])]
     lines += speed(options.data)
