@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -39,6 +39,9 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
 
 _RECIPES: Mapping[str, Recipe] = {"digits": Recipe(epochs=6), "cifar10": Recipe(epochs=12, batch_size=256)}
 CHECKPOINT_EVERY_S = 30.0
+_REMEDY = "free space, make the folder writable, or set NASPLUG_DATA to another one"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -79,7 +82,7 @@ class TrainedBenchmark(Benchmark):
 
     Raises:
         UnknownNameError: another data set or space.
-        InputError: a space without networks, a device that is not there, a recipe that cannot be.
+        InputError: a device that is not there, a recipe that cannot be; from a query, a cache that cannot be written.
         DataError: image files missing or damaged.
     """
 
@@ -101,6 +104,8 @@ class TrainedBenchmark(Benchmark):
             raise InputError(f"a trained benchmark has at least 1 training seed, got {seeds}")
         if space not in _SMALL:
             raise UnknownNameError("space with torch networks", space, _SMALL)
+        if networks not in (None, "small", "full"):
+            raise UnknownNameError("size of networks", str(networks), ("small", "full"))
         self.device = _device(device)
         self.space: Space = registry.load("space", space)()
         self.images = load_images(images, Path(root) if root else None)
@@ -144,7 +149,7 @@ class TrainedBenchmark(Benchmark):
             raise DataError(f"{self.name} has training seeds 0..{self._seeds - 1}, got {seed}")
         seeds = range(self._seeds) if seed is None else [seed]
         values = [[self._label(row, metric, epochs, s) for s in seeds] for row in self.space.representative(genotypes)]
-        return np.array(values, dtype=np.float64).reshape(len(genotypes), len(seeds)).mean(axis=1)
+        return _mean_of_known(np.array(values, dtype=np.float64).reshape(len(genotypes), len(seeds)))
 
     def n_seeds(self, metric: str, epochs: int | None = None) -> int:
         return 1 if metric in ("params", "flops") else self._seeds
@@ -153,8 +158,22 @@ class TrainedBenchmark(Benchmark):
         return tuple(range(1, self.recipe.epochs + 1)) if metric in (*METRICS, "train_s") else ()
 
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
-        """Return the seconds of one training of the signal's length, ``(n,)``; trains what was not."""
-        return self.query(genotypes, "train_s", epochs=signal.epochs, seed=0)
+        """Return the seconds of one training of the signal's length, ``(n,)``, NaN where the signal needs none.
+
+        Trains what was not; of several trainings, the first that there is counts.
+        """
+        if signal.metric not in (*METRICS, "train_s"):
+            return np.full(len(genotypes), np.nan)
+        epochs = self.recipe.epochs if signal.epochs is None else signal.epochs
+        rows = self.space.representative(self.space.check(genotypes))
+        seeds = [self._trained_seed(key, epochs) for key in self.space.keys(rows).tolist()]
+        seconds = [self.query(row[None], "train_s", epochs=epochs, seed=s) for row, s in zip(rows, seeds, strict=True)]
+        return np.concatenate([np.empty(0), *seconds])
+
+    def _trained_seed(self, key: int, epochs: int) -> int:
+        """Return the first seed that a representative was trained with so far; 0 where there is none yet."""
+        known = (s for s in range(self._seeds) if (key, s) in self._known and self._known[key, s].epochs >= epochs)
+        return next(known, 0)
 
     def provenance(self) -> dict[str, Any]:
         return {
@@ -190,16 +209,16 @@ class TrainedBenchmark(Benchmark):
         path = self._folder / f"seed-{seed}" / f"{key[0]}.npz"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_suffix(".lock"))
-            lock.acquire()
+            lock = FileLock(path.with_suffix(".lock")).acquire()
         except OSError as error:
-            raise DataError(
-                f"cannot write {path.parent} ({error.strerror}); set NASPLUG_DATA to another folder"
-            ) from error
+            raise InputError(f"cannot write {path.parent} ({error.strerror}); {_REMEDY}") from error
         with lock:
             record = _read(path)
             if record.epochs < epochs:
-                record = self._train(row, epochs, seed, path, record)
+                try:
+                    record = self._train(row, epochs, seed, path, record)
+                except DataError as error:  # which a search would take for an architecture that has no label
+                    raise InputError(str(error)) from error
         self._known[key] = record
         return record
 
@@ -216,8 +235,9 @@ class TrainedBenchmark(Benchmark):
                 if training.epoch == epochs or time.monotonic() - saved > CHECKPOINT_EVERY_S:
                     _save(training, checkpoint, record, path, last=training.epoch == self.recipe.epochs)
                     saved = time.monotonic()
-        except (RuntimeError, MemoryError):  # torch's: out of memory, an operation that the device lacks
-            pass
+        except (RuntimeError, MemoryError) as error:  # torch's: out of memory, an operation that the device lacks
+            architecture = self.space.to_string(row[None])[0]
+            _log.warning("training of %s failed after %d epochs: %s", architecture, record.epochs, error)
         return record
 
     def _resumed(self, row: NDArray[np.int64], seed: int, checkpoint: Path, recorded: int) -> Training:
@@ -236,6 +256,13 @@ class TrainedBenchmark(Benchmark):
         return Training([net], self.images, self.recipe, seed, self.device)
 
 
+def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each row ``(n, k)`` over what is no NaN; NaN where nothing else is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
 def _save(training: Training, checkpoint: Path, record: _Record, path: Path, *, last: bool) -> None:
     """Write the record before the checkpoint: killed between the two, the record is cut to the older checkpoint."""
 
@@ -243,11 +270,11 @@ def _save(training: Training, checkpoint: Path, record: _Record, path: Path, *, 
         with temporary.open("wb") as file:
             np.savez(file, curves=record.curves, seconds=record.seconds)
 
-    write_whole(path, arrays)
+    write_whole(path, arrays, remedy=_REMEDY)
     if last:
         checkpoint.unlink(missing_ok=True)
     else:
-        write_whole(checkpoint, lambda temporary: torch.save(training.state(), temporary))
+        write_whole(checkpoint, lambda temporary: torch.save(training.state(), temporary), remedy=_REMEDY)
 
 
 def _read(path: Path) -> _Record:
@@ -257,7 +284,7 @@ def _read(path: Path) -> _Record:
             curves, seconds = file["curves"], file["seconds"]
         if curves.ndim == 2 and curves.shape == (len(seconds), len(METRICS)):
             return _Record(curves, seconds)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive raises nearly anything
         pass
     return _Record(np.empty((0, len(METRICS))), np.empty(0))
 

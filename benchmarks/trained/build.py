@@ -13,7 +13,6 @@ import ctypes
 import dataclasses
 import json
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from nasplug import registry
 from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.trained.images import METRICS, Images, load_images
-from nasplug.errors import DataError, InputError, UnknownNameError
+from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
 from nasplug.spaces import Genotypes, Space
 
 __all__ = ["PLANS", "Chunk", "Plan", "build", "read_curves", "read_seconds", "train_rows"]
@@ -124,10 +123,19 @@ def build(name: str, folder: Path, *, seeds: int = 3, jobs: int = 2) -> Iterator
 
     Raises:
         UnknownNameError: another plan.
+        InputError: no seed or no job.
         DataError: another process builds here, the folder holds another build, or it cannot be written.
+        MissingDependencyError: without torch.
     """
-    from filelock import FileLock, Timeout
     from joblib import Parallel, delayed
+
+    try:
+        import torch  # noqa: F401 - the workers need it: one error here
+        from filelock import FileLock, Timeout
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"to train networks, nasplug needs the package {error.name!r}; pip install 'nasplug[torch]'"
+        ) from error
 
     if name not in PLANS:
         raise UnknownNameError("table to build", name, PLANS)
@@ -136,8 +144,7 @@ def build(name: str, folder: Path, *, seeds: int = 3, jobs: int = 2) -> Iterator
     plan = PLANS[name]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "build.lock", timeout=0)
-        lock.acquire()
+        lock = FileLock(folder / "build.lock", timeout=0).acquire()
     except Timeout:
         raise DataError(f"another process builds in {folder}; wait for it, or choose another folder") from None
     except OSError as error:
@@ -156,12 +163,12 @@ def build(name: str, folder: Path, *, seeds: int = 3, jobs: int = 2) -> Iterator
 
 def _claim(plan: Plan, folder: Path) -> None:
     """Write down what is built here, or refuse a folder where something else is."""
-    path, facts = folder / "plan.json", json.dumps(plan.facts(), indent=2)
+    path, facts = folder / "plan.json", json.dumps(plan.facts(), indent=2).encode()
     if path.exists():
-        if path.read_text() != facts:
+        if path.read_bytes() != facts:
             raise DataError(f"{folder} holds a build with other settings (see {path}); choose another folder")
         return
-    write_whole(path, lambda temporary: temporary.write_text(facts))
+    write_whole(path, lambda temporary: temporary.write_bytes(facts))
 
 
 def _complete(plan: Plan, chunk: Chunk, folder: Path) -> bool:
@@ -185,12 +192,15 @@ def read_chunk(plan: Plan, chunk: Chunk, folder: Path) -> NDArray[np.float64]:
     try:
         with np.load(path, allow_pickle=False) as file:
             rows, values = file["genotypes"], file["values"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is missing or damaged ({error}); build again") from error
+    except Exception as error:  # a damaged archive raises nearly anything
+        raise DataError(f"{path} is missing or damaged ({type(error).__name__}: {error}); build again") from error
     expected = plan.rows(chunk)
     shape = (len(expected),) + (() if chunk.part == SECONDS else (plan.recipe["epochs"], len(METRICS)))
-    if values.shape != shape or not np.array_equal(rows, expected):
-        raise DataError(f"{path} holds {values.shape} of other architectures, expected {shape}; remove it, build again")
+    if values.shape != shape or values.dtype != np.float64 or not np.array_equal(rows, expected):
+        raise DataError(
+            f"{path} holds {values.dtype} {values.shape}, or is of other architectures; expected float64 {shape}; "
+            "remove it, build again"
+        )
     table: NDArray[np.float64] = values
     return table
 

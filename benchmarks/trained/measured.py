@@ -30,6 +30,7 @@ from nasplug.spaces.modules import complexity
 __all__ = ["Packed", "digest", "pack", "packaged", "read_packed", "to_table"]
 
 _MISSING = np.iinfo(np.uint16).max  # a training that diverged
+_LARGEST_LOSS = float(np.finfo(np.float16).max)
 _ACCURACIES = [k for k, name in enumerate(METRICS) if not name.endswith("_loss")]
 _LOSSES = [k for k, name in enumerate(METRICS) if name.endswith("_loss")]
 
@@ -64,7 +65,7 @@ def pack(name: str, folder: Path, path: Path, *, seeds: int = 3) -> None:
     arrays = {
         "facts": np.array(json.dumps(facts)),
         "correct": counts.astype(np.uint16),
-        "losses": curves[..., _LOSSES].astype(np.float16),
+        "losses": np.minimum(curves[..., _LOSSES], _LARGEST_LOSS).astype(np.float16),
         "epoch_s": read_seconds(plan, folder).astype(np.float32),
     }
 
@@ -92,26 +93,47 @@ def read_packed(path: Path) -> Packed:
     """Return the content of a packaged file; raises DataError where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            facts = json.loads(str(file["facts"]))
-            return Packed(facts, file["correct"], file["losses"], file["epoch_s"])
+            packed = Packed(json.loads(str(file["facts"])), file["correct"], file["losses"], file["epoch_s"])
+        correct, losses, epoch_s = packed.correct, packed.losses, packed.epoch_s
+        if (correct.dtype, losses.dtype, epoch_s.dtype) != (np.uint16, np.float16, np.float32):
+            raise ValueError(f"types {correct.dtype}, {losses.dtype}, {epoch_s.dtype}")
+        if correct.shape[3:] != (len(_ACCURACIES),) or (losses.shape, epoch_s.shape) != (
+            correct.shape,
+            correct.shape[:1],
+        ):
+            raise ValueError(f"shapes {correct.shape}, {losses.shape}, {epoch_s.shape}")
+        if not isinstance(packed.facts["torch"], str):
+            raise ValueError("facts without the version of torch")
     except Exception as error:  # a damaged archive raises nearly anything
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}); install nasplug again") from error
+    return packed
 
 
 def to_table(name: str, packed: Packed) -> Table:
-    """Return the table of all architectures of the plan's space."""
+    """Return the table of all architectures of the plan's space that at least one training did not diverge of.
+
+    A training that diverged at some epoch has no labels at all, so that a seed is the same training at every epoch.
+
+    Raises: DataError where the packed labels are not of the plan's architectures.
+    """
     plan = PLANS[name]
-    space, genotypes = plan.open_space(), plan.open_space().all()
-    standing = space.keys(plan.representatives)
-    rows = np.searchsorted(standing, space.keys(space.representative(genotypes)))
+    classes = len(plan.representatives)
+    if len(packed.correct) != classes:
+        raise DataError(f"the labels of {name} are of {len(packed.correct)} architectures, expected {classes}")
+    space = plan.open_space()
+    diverged = (packed.correct == _MISSING).any(axis=(2, 3))
+    of_class = np.searchsorted(space.keys(plan.representatives), space.keys(space.representative(space.all())))
+    held = ~diverged.all(axis=1)[of_class]
+    genotypes, rows = space.all()[held], of_class[held]
     sizes = _sizes(plan)
     epochs = packed.correct.shape[2]
     columns: dict[str, NDArray[np.float64]] = {}
     for k, (split, size) in enumerate(sizes.items()):
-        correct = np.where(packed.correct[..., k] == _MISSING, np.nan, packed.correct[..., k] / size)
+        correct = np.where(diverged[..., None], np.nan, packed.correct[..., k] / size)
+        losses = np.where(diverged[..., None], np.nan, packed.losses[..., k])
         for e in range(epochs):
             columns[f"{split}@{e + 1}"] = correct[rows, :, e]
-            columns[f"{split}_loss@{e + 1}"] = packed.losses[rows, :, e, k].astype(np.float64)
+            columns[f"{split}_loss@{e + 1}"] = losses[rows, :, e].astype(np.float64)
     for e in range(epochs):
         columns[f"train_s@{e + 1}"] = packed.epoch_s[rows].astype(np.float64) * (e + 1)
     side = load_images(plan.images).train.images.shape[-1]
@@ -127,6 +149,7 @@ def to_table(name: str, packed: Packed) -> Table:
             f"Measured on {sum(sizes.values())} images of {side}x{side} pixels; "
             "architectures of one canonical class share one training.",
         ),
+        continues=True,
     )
     return Table(info, space, genotypes, columns)
 

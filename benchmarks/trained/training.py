@@ -170,7 +170,8 @@ class Training:
             self._optimizer.load_state_dict(state["optimizer"])
             self.epoch = int(state["epoch"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"the checkpoint is not of this network ({error}); remove it to train anew") from error
+            reason = " ".join(str(error).split())[:120]  # torch lists every weight
+            raise InputError(f"the checkpoint is not of this network ({reason}); remove it to train anew") from error
 
 
 def _losses(logits: Tensor, labels: Tensor) -> Tensor:
