@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -22,6 +23,7 @@ from nni_runs import Experiment, photograph, wrong_pairs  # type: ignore  # noqa
 from nasplug import registry  # noqa: E402
 from nasplug.benchmarks import open_benchmark  # noqa: E402
 from nasplug.benchmarks.compare import search  # noqa: E402
+from nasplug.cost_models.few_shot import FewShot  # noqa: E402
 from nasplug.plugins.nni import NasTuner  # noqa: E402
 from nasplug.plugins.nni.export import read_experiment  # noqa: E402
 from nasplug.plugins.nni.register import tuner_names  # noqa: E402
@@ -203,7 +205,7 @@ def test_bad_arguments_and_a_bad_search_space_end_with_error_and_say_why(tmp_pat
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_are_accepted_by_nni_and_by_the_tuner(path: Path) -> None:
+def test_examples_are_accepted_by_nni_and_by_the_tuner(path: Path, tmp_path: Path) -> None:
     from nni.experiment.config import ExperimentConfig
 
     loaded = ExperimentConfig.load(path)
@@ -213,6 +215,11 @@ def test_examples_are_accepted_by_nni_and_by_the_tuner(path: Path) -> None:
     arguments = content["tuner"]["classArgs"]
     if "name" in content["tuner"]:
         arguments = {"strategy": tuner_names()[content["tuner"]["name"]], **arguments}
+    if "cost_model" in arguments:  # made by the command in the example's head
+        table, model = open_benchmark("nasbench201-cifar10"), str(tmp_path / "latency.npz")
+        some = table.space.sample_distinct(20, np.random.default_rng(0))
+        FewShot(space=table.space).fit(some, table.query(some, "latency_ms")).save(Path(model))
+        arguments = {**arguments, "cost_model": model}
     tuner = NasTuner(**arguments)
     tuner.update_search_space(space)
     assert len(tuner.generate_multiple_parameters([0, 1])) == 2

@@ -18,6 +18,7 @@ import pytest
 nni = pytest.importorskip("nni", reason="NNI is not installed: pip install 'nasplug[nni]'")
 
 from nasplug import registry  # noqa: E402
+from nasplug.cost_models.lookup import Lookup  # noqa: E402
 from nasplug.errors import InputError  # noqa: E402
 from nasplug.plugins.nni import NasTuner  # noqa: E402
 from nasplug.plugins.nni.ledger import FILE, Ledger, read_ledger  # noqa: E402
@@ -676,3 +677,45 @@ def test_construction_is_quick_and_loads_nothing_heavy() -> None:
     seconds, _, loaded = done.stdout.strip().partition(" ")
     assert float(seconds) < 2
     assert loaded == "[]"
+
+
+# -- a budget --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def latency_model(tmp_path: Path) -> str:
+    """One millisecond an operation other than none, and one for the rest."""
+    ms = 1.0 + (CELLS.all() != 0).sum(axis=1)
+    path = tmp_path / "latency.npz"
+    Lookup(space=CELLS).fit(CELLS.all(), ms).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("strategy", ["random", "weaknas", "regularized-evolution", "local-search"])
+def test_nothing_over_the_budget_is_tried(strategy: str, latency_model: str) -> None:
+    made = cells(strategy=strategy, cost_model=latency_model, max_latency=3.5)
+    for number in range(20):
+        (params,) = made.generate_multiple_parameters([number])
+        genotype = CELLS.from_params([params])
+        assert (genotype != 0).sum() <= 2
+        made.receive_trial_result(number, params, float(genotype.sum()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_latency": 3.0}, "a budget takes three entries"),
+        ({"cost_model": "x.npz"}, "a budget takes three entries"),
+        ({"cost_model": "x.npz", "max_latency": "3"}, "a budget takes three entries"),
+        ({"cost_model": "x.npz", "max_latency": 3.0, "space": None}, "a budget takes three entries"),
+        ({"cost_model": "none.npz", "max_latency": 3.0}, "cannot read the cost model"),
+    ],
+)
+def test_budgets_that_cannot_be(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        NasTuner(**{"space": "nasbench201", **arguments})
+
+
+def test_a_budget_that_nothing_meets_names_the_cheapest(latency_model: str) -> None:
+    with pytest.raises(InputError, match="the cheapest found"):
+        NasTuner(space="nasbench201", cost_model=latency_model, max_latency=0.5)
