@@ -19,12 +19,14 @@ FOLDER holds ``glp_ofa_note10_lut.npz``, ``glp_ofa_rtx2080ti_batch64.npz``, ``of
 6. Other spaces: ``mlp`` and ``mlp-paper`` on the first 900 rows of NAS-Bench-201 and FBNet devices, tested on the rest.
 7. Time: fitting on 7,000 networks, and predictions a second of processor time.
 
+What has been computed is kept under OUT/cache and not computed again while the sources of the cost models are the same.
 Published figures are those of the latency sheet, recomputed from the authors' data and checkpoints.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -32,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
 from numpy.typing import NDArray
 
+from nasplug import cost_models, spaces
 from nasplug.benchmarks.compare import environment, one_thread
 from nasplug.benchmarks.importers.help_npz import read_help
 from nasplug.cost_models.accuracy import accuracy
@@ -270,6 +273,16 @@ def speed(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def sources_digest() -> str:
+    """Return what tells one state of the cost models' and spaces' sources from another."""
+    files = [
+        *Path(cost_models.__file__).parent.glob("*.py"),
+        *Path(spaces.__file__).parent.glob("*.py"),
+        Path(__file__),
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:16]
+
+
 def number(value: float | None, width: int = 9, digits: int = 4) -> str:
     """Return a figure or a dash."""
     return f"{'-':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
@@ -367,6 +380,8 @@ def main() -> None:
         for method in ("mlp", "mlp-paper")
         if method not in slow
     ]
+    memory = Memory(options.out / "cache" / sources_digest(), verbose=0)
+    jobs = [(memory.cache(function), arguments, named) for function, arguments, named in jobs]
     results = Parallel(n_jobs=options.jobs)(jobs)
     lines = [line for result in results for line in (result if isinstance(result, list) else [result])]
     lines += speed(options.data)
