@@ -23,7 +23,7 @@ def _one_thread() -> Iterator[None]:
 def few(monkeypatch: pytest.MonkeyPatch) -> Images:
     """The data set ``few``: some of the digits."""
     digits = load_images("digits")
-    sizes = ((digits.train, 128), (digits.valid, 80), (digits.test, 90))
+    sizes = ((digits.train, 96), (digits.valid, 80), (digits.test, 90))
     parts = [Split(split.images[:n], split.labels[:n]) for split, n in sizes]
     images = Images("few", *parts, classes=10)
     monkeypatch.setitem(DATASETS, "few", lambda root: images)  # type: ignore[index]

@@ -13,7 +13,7 @@ from nasplug.spaces import NASBench201, NASBenchMacro
 from nasplug.spaces.modules.build import network
 
 CELLS, CHAINS = NASBench201(), NASBenchMacro()
-ROWS = np.concatenate([[[0] * 6], CELLS.sample(5, np.random.default_rng(3))])
+ROWS = np.concatenate([[[0] * 6], CELLS.sample(3, np.random.default_rng(3))])
 RECIPE = Recipe(epochs=3, batch_size=16)
 
 
@@ -59,7 +59,7 @@ def test_a_network_trains_alike_in_any_stack(digits, make, crop):
     images, recipe = some(digits, crop=crop, dtype=np.float64), Recipe(epochs=2, batch_size=16)
 
     def trained(*parts: slice) -> np.ndarray:
-        nets = [net.double() for net in make()][:4]
+        nets = [net.double() for net in make()]
         return np.concatenate([curves(Training(nets[part], images, recipe, seed=4)) for part in parts])
 
     whole = trained(slice(None))
@@ -79,7 +79,7 @@ def test_in_single_precision_rounding_grows_within_bounds(digits):
 def test_metrics_are_of_the_parts_they_name(digits):
     training = Training(cells(), digits, RECIPE, seed=0)
     metrics = next(training)
-    assert metrics.shape == (6, 6)
+    assert metrics.shape == (4, 6)
     training.stack.eval()
     for part, column in ((digits.valid, 2), (digits.test, 4)):
         with torch.no_grad():
@@ -94,7 +94,7 @@ def test_metrics_are_of_the_parts_they_name(digits):
 
 
 def test_training_learns(digits):
-    training = Training(cells(ROWS[3:4]), load_images("digits"), Recipe(epochs=4), seed=0)
+    training = Training(cells(ROWS[2:3]), load_images("digits"), Recipe(epochs=4), seed=0)
     last = list(training)[-1][0]
     assert min(last[[0, 2, 4]]) > 0.7
 
@@ -174,12 +174,12 @@ def test_a_network_that_diverges_is_nan_and_its_neighbours_do_not_notice(digits)
     def trained(broken: bool) -> np.ndarray:
         nets = cells()
         if broken:
-            nets[4].head.linear.weight.data[:] = 1e38
+            nets[1].head.linear.weight.data[:] = 1e38
         return curves(Training(nets, digits, RECIPE, seed=0))
 
     healthy, broken = trained(False), trained(True)
-    assert np.isnan(broken[4]).all()
-    others = [0, 1, 2, 3, 5]
+    assert np.isnan(broken[1]).all()
+    others = [0, 2, 3]
     np.testing.assert_array_equal(broken[others], healthy[others])
 
 

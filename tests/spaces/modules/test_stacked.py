@@ -26,12 +26,12 @@ CELLS = [
 
 
 def networks(name: str) -> list[nn.Module]:
-    """Different architectures, two of them twice with other weights, every weight and statistic a number of its own."""
+    """Different architectures, one of them twice with other weights, every weight and statistic a number of its own."""
     space, sizes = SPACES[name]
-    rows = space.sample(5, np.random.default_rng(1)) if "macro" in name else space.from_string(CELLS)
+    rows = space.sample(3, np.random.default_rng(1)) if "macro" in name else space.from_string(CELLS)
     made = [
         network(space, row, classes=5, in_channels=2, seed=seed, **sizes).double()
-        for seed, row in enumerate([*rows, *rows[:2]])
+        for seed, row in enumerate([*rows, *rows[:1]])
     ]
     generator = torch.Generator().manual_seed(0)
     for net in made:
@@ -111,7 +111,8 @@ def test_networks_are_copied_and_a_single_one_is_kept():
 def test_a_network_that_diverges_does_not_disturb_its_neighbours(name):
     healthy = networks(name)
     stack = Stack(healthy)
-    others, of_others = [0, 1, 2, 4, 5, 6], ~torch.isin(flat(stack.parameters()), flat(healthy[3].parameters()))
+    others = [k for k in range(len(healthy)) if k != 2]
+    of_others = ~torch.isin(flat(stack.parameters()), flat(healthy[2].parameters()))
 
     def logits_and_gradients(stack: Stack) -> tuple[torch.Tensor, torch.Tensor]:
         logits = stack(batch())
@@ -122,7 +123,7 @@ def test_a_network_that_diverges_does_not_disturb_its_neighbours(name):
     for value in (float("nan"), float("inf"), 1e300):
         broken = copy.deepcopy(healthy)
         with torch.no_grad():
-            broken[3].stem.conv.weight.fill_(value)
+            broken[2].stem.conv.weight.fill_(value)
         stack = Stack(broken)
         torch.testing.assert_close(logits_and_gradients(stack), expected, rtol=1e-9, atol=1e-9)
         assert value == 1e300 or not torch.isfinite(flat(p.grad for p in stack.parameters())).all()
