@@ -112,7 +112,7 @@ class TrainedBenchmark(Benchmark):
         recipe = asdict(_RECIPES.get(images, _RECIPES["cifar10"]))
         self.recipe = Recipe(**recipe | ({} if epochs is None else {"epochs": epochs}))
         small = (networks or ("small" if self.images.train.images.shape[-1] <= 8 else "full")) == "small"
-        self.sizes = {"in_channels": self.images.channels, "classes": self.images.classes}
+        self.sizes: dict[str, Any] = {"in_channels": self.images.channels, "classes": self.images.classes}
         self.sizes |= _SMALL[space] if small else {}
         self.name = f"trained-{images}-{space}"
         self.search = Signal("valid", self.recipe.epochs, "one" if seeds > 1 else "mean")

@@ -95,7 +95,7 @@ def read_packed(path: Path) -> Packed:
         with np.load(path, allow_pickle=False) as file:
             packed = Packed(json.loads(str(file["facts"])), file["correct"], file["losses"], file["epoch_s"])
         correct, losses, epoch_s = packed.correct, packed.losses, packed.epoch_s
-        if (correct.dtype, losses.dtype, epoch_s.dtype) != (np.uint16, np.float16, np.float32):
+        if [array.dtype for array in (correct, losses, epoch_s)] != [np.uint16, np.float16, np.float32]:
             raise ValueError(f"types {correct.dtype}, {losses.dtype}, {epoch_s.dtype}")
         if correct.shape[3:] != (len(_ACCURACIES),) or (losses.shape, epoch_s.shape) != (
             correct.shape,

@@ -133,7 +133,7 @@ class Training:
         images, labels = self._train
         rng = np.random.default_rng([self.seed, self.epoch])
         order = torch.from_numpy(rng.permutation(len(labels))).to(self.device)
-        batches = order.split(self.recipe.batch_size)
+        batches = torch.split(order, self.recipe.batch_size)
         if len(batches) > 1 and len(batches[-1]) < 2:  # a batch norm needs two values
             batches = batches[:-1]
         self.stack.train()
@@ -154,7 +154,7 @@ class Training:
     def _measure(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return accuracy and mean loss on a split, each ``(M,)``."""
         self.stack.eval()
-        logits = torch.cat([self.stack(part) for part in images.split(EVALUATION_BATCH)], dim=1)
+        logits = torch.cat([self.stack(part) for part in torch.split(images, EVALUATION_BATCH)], dim=1)
         return (logits.argmax(dim=2) == labels).float().mean(dim=1), _losses(logits, labels).mean(dim=1)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------

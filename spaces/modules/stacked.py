@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +108,7 @@ class _Conv(nn.Module):
         # Images come once for all networks: then it is one wide convolution.
         shared = x.shape[1] == self.inputs and self.groups == 1
         groups = 1 if shared else self.groups * self.n_networks
-        return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, groups)  # type: ignore[arg-type]
+        return F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, groups)
 
 
 class _Norm(nn.Module):
@@ -177,7 +177,7 @@ class _Head(nn.Module):
 
     def __init__(self, modules: Sequence[Head]):
         super().__init__()
-        linears: list[nn.Linear] = [m.linear for m in modules]
+        linears = [cast(nn.Linear, m.linear) for m in modules]
         self.weight = nn.Parameter(torch.stack([m.weight.detach().T for m in linears]))
         self.bias = nn.Parameter(torch.stack([m.bias.detach()[None] for m in linears]))
 
@@ -202,9 +202,9 @@ class _Mixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = [self.get_buffer(f"rows_{k}") for k in range(len(self.kinds))]
-        parts = _Take.apply(self.n_networks, rows, x)
+        parts = _Take.apply(self.n_networks, rows, x)  # type: ignore[no-untyped-call]
         done = [kind(part) for kind, part in zip(self.kinds, parts, strict=True)]
-        out: Tensor = _Put.apply(self.n_networks, rows, *done)
+        out: Tensor = _Put.apply(self.n_networks, rows, *done)  # type: ignore[no-untyped-call]
         return out
 
 
