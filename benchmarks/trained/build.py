@@ -28,7 +28,19 @@ from nasplug.benchmarks.trained.images import METRICS, Images, load_images
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["PLANS", "Chunk", "Plan", "build", "read_curves", "read_seconds", "train_rows"]
+__all__ = [
+    "PLANS",
+    "SECONDS",
+    "Chunk",
+    "Plan",
+    "build",
+    "keep_freed_memory",
+    "read_chunk",
+    "read_curves",
+    "read_seconds",
+    "time_rows",
+    "train_rows",
+]
 
 SECONDS = "seconds"
 """The part of a build that times instead of training."""
@@ -224,7 +236,7 @@ def _do_chunk(chunk: Chunk, folder: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     plan = PLANS[chunk.plan]
     rows, started = plan.rows(chunk), time.process_time()
     if chunk.part == SECONDS:
@@ -280,7 +292,7 @@ def _images(plan: Plan) -> Images:
     return _opened[plan.images]
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep large blocks that are freed: a training asks for the same ones again at every step.
 
     By default they go back to the system and come back as zeroed pages, which costs more than the arithmetic.
