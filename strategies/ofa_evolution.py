@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces import Genotypes
@@ -12,6 +13,9 @@ from nasplug.strategies.base import Strategy
 from nasplug.strategies.history import History
 
 __all__ = ["OFAEvolution"]
+
+REDRAWS = 10
+"""How often a child that is known already is drawn again from parents, and then mutated on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +27,9 @@ class OFAEvolution(Strategy):
     parents with every site drawn again with a small probability, the others have each site from either of two parents.
 
     Source: Cai et al., Once-for-All, ICLR 2020, and the authors' code (500 generations of 100 after the first 100, so
-    50,100 evaluations). Differs: a child already in the history is drawn again instead of being evaluated again, for
-    up to 100 times; kernel and expansion of a block are drawn independently; what violates a constraint is known only
-    once it is evaluated, where the authors ask a latency model first and draw again.
+    50,100 evaluations). Differs: a child already in the history is drawn again instead of being evaluated again, and in
+    the end mutated further; kernel and expansion of a block are drawn independently; what violates a constraint is
+    known only once it is evaluated, where the authors ask a latency model first and draw again.
 
     Args:
         population: evaluations a generation.
@@ -49,22 +53,26 @@ class OFAEvolution(Strategy):
                 raise InputError(f"ofa-evolution expects {name} between 0 and 1, got {getattr(self, name)}")
 
     def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-        children = self._children(history, n, rng)
-        for _ in range(100):
+        places = np.arange(len(history), len(history) + n)
+        children = self._children(history, places, rng)
+        for redraw in range(2 * REDRAWS):
             known = np.flatnonzero(np.isin(self.space.keys(children), history.keys))
             if not len(known):
                 break
-            children[known] = self._children(history, n, rng)[known]
+            again = redraw < REDRAWS
+            children[known] = (
+                self._children(history, places[known], rng) if again else self.space.mutate(children[known], rng)
+            )
         return children
 
-    def _children(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-        """Return the next ``n`` of the generation that the history is in, ``(n, s)``."""
-        generation, place = divmod(len(history), self.population)
+    def _children(self, history: History, places: NDArray[np.int64], rng: np.random.Generator) -> Genotypes:
+        """Return children for places in the history ``(n,)``, of the generation that it is in, ``(n, s)``."""
+        generation = len(history) // self.population
         before = np.flatnonzero(history.feasible[: generation * self.population])
         if not len(before):
-            return self.space.sample(n, rng)
+            return self.space.sample(len(places), rng)
         best = before[np.argsort(-history.values[before, 0], kind="stable")[: round(self.population * self.parents)]]
-        first, second = history.genotypes[rng.choice(best, size=(2, n))]
-        mutant = (place + np.arange(n)) % self.population < round(self.mutants * self.population)
+        first, second = history.genotypes[rng.choice(best, size=(2, len(places)))]
+        mutant = places % self.population < round(self.mutants * self.population)
         mutated = self.space.resample(first, self.mutation, rng)
         return np.where(mutant[:, None], mutated, self.space.crossover(first, second, rng))

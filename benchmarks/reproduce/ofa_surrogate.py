@@ -13,7 +13,8 @@ held out of ImageNet's training set, a few points above validation accuracy.
 
 ``ofa-evolution`` has the authors' settings: population 100, a quarter parents, half mutants, mutation probability 0.1.
 ``best known`` is the best network of any run, improved by steps to its best neighbour until none is better.
-Defaults of our strategies were chosen on NAS-Bench-201, none of them here.
+Finished runs are kept under OUT/cache and not made again while the code they depend on is the same. Defaults of our
+strategies were chosen on NAS-Bench-201, none of them here.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
 from numpy.typing import NDArray
 
 from nasplug import registry
-from nasplug.benchmarks.compare import environment, one_thread
+from nasplug.benchmarks.compare import code_digest, environment, one_thread
 from nasplug.benchmarks.importers.ofa import read_note10_tables, read_predictor
 from nasplug.benchmarks.ofa_surrogate import OFASurrogate
 from nasplug.cost_models.constraint import affordable
@@ -172,7 +173,8 @@ def main() -> None:
         short, bounds, seeds, long = CALLS[:2], BOUNDS[:1], 2, {}
     jobs = [(spec, bound, short, 1, seed) for bound in bounds for spec in SHORT for seed in range(seeds)]
     jobs += [(spec, None, MANY_CALLS, batch, seed) for spec, batch in long.items() for seed in range(min(3, seeds))]
-    runs = Parallel(n_jobs=options.jobs)(delayed(run)(options.data, *job) for job in jobs)
+    kept = Memory(options.out / "cache" / code_digest(History.__module__), verbose=0).cache(run, ignore=["folder"])
+    runs = Parallel(n_jobs=options.jobs)(delayed(kept)(options.data, *job) for job in jobs)
     groups: dict[Any, list[dict[str, Any]]] = {}
     for job, one in zip(jobs, runs, strict=True):
         groups.setdefault(job[:3], []).append(one)

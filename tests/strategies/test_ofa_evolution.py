@@ -33,10 +33,10 @@ def test_mutants_come_first_and_keep_most_sites():
     known = history(100)
     strategy = OFAEvolution(space=SPACE, parents=0.01)
     (parent,) = known.genotypes[[int(np.argmax(known.values[:, 0]))]]
-    mutants = strategy._children(known, 50, np.random.default_rng(0))
+    mutants = strategy._children(known, np.arange(100, 150), np.random.default_rng(0))
     changed = (mutants != parent).sum(axis=1)
     assert 1 < changed.mean() < 8
-    crossed = strategy._children(known, 100, np.random.default_rng(0))[50:]
+    crossed = strategy._children(known, np.arange(150, 200), np.random.default_rng(0))
     np.testing.assert_array_equal(crossed, np.repeat(parent[None], 50, axis=0))
     children = strategy.propose(known, 100, np.random.default_rng(0))  # crossing one parent gives nothing new
     assert len(np.unique(SPACE.keys(children))) == 100
@@ -48,7 +48,7 @@ def test_the_elite_survives_generations():
     worse = SPACE.sample(300, np.random.default_rng(5))
     known = known.extended(worse, np.full(300, -1.0))
     best = known.genotypes[np.argsort(-known.values[:100, 0])[:25]]
-    children = OFAEvolution(space=SPACE, mutation=0.0)._children(known, 50, np.random.default_rng(2))
+    children = OFAEvolution(space=SPACE, mutation=0.0)._children(known, np.arange(400, 450), np.random.default_rng(2))
     assert np.isin(SPACE.keys(children), SPACE.keys(best)).all()
 
 
@@ -57,7 +57,7 @@ def test_infeasible_and_failed_are_no_parents():
     violation = np.where(np.arange(100) < 90, 1.0, 0.0)
     known = History.empty(SPACE).extended(rows[:95], np.arange(95)[::-1].astype(float), violation=violation[:95])
     known = known.extended(rows[95:], np.full(5, np.nan), Status.FAILED)
-    children = OFAEvolution(space=SPACE, mutation=0.0)._children(known, 40, np.random.default_rng(0))
+    children = OFAEvolution(space=SPACE, mutation=0.0)._children(known, np.arange(100, 140), np.random.default_rng(0))
     assert np.isin(SPACE.keys(children), SPACE.keys(rows[90:95])).all()
 
 
