@@ -327,7 +327,7 @@ def show(lines: list[dict[str, Any]]) -> None:
     for line in (one for one in lines if one["part"] == "random split"):
         (mlp,) = [
             one["rmse_ms"] for one in lines
-            if (one["part"], one["device"], one["method"]) == ("random split", line["device"], "mlp")
+            if (one["part"], one.get("method"), one.get("device")) == ("random split", "mlp", line["device"])
         ]  # fmt: skip
         print(
             f"{line['device']:>25}  {line['method']:<18}{line['mae_ms']:9.4f}{line['rmse_ms']:9.4f}"

@@ -102,6 +102,21 @@ def test_a_saved_model_comes_back(pretrained, tmp_path):
             load_cost_model(tmp_path / "bad.npz", CELLS)
 
 
+@pytest.mark.reference
+def test_note10_to_rtx2080ti(reference_data):
+    """Below a one-hot log-ridge with 700 networks, 0.541 ms, and an affine map of the truth with 100, 0.72 ms."""
+    ms = {}
+    for device, name in (("note10", "glp_ofa_note10_lut"), ("rtx", "glp_ofa_rtx2080ti_batch64")):
+        with np.load(reference_data / "latency" / f"{name}.npz") as file:
+            rows = SPACE.from_settings(*(file[key] for key in ("kernel", "expand", "depth", "resolution")))
+            ms[device] = file["latency_ms"].astype(np.float64)
+    known = LatencyBank(SPACE, rows[:1000], ("note10",), ms["note10"][:1000, None])
+    model = Transfer(space=SPACE).pretrain(known)
+    for n, bar in ((700, 0.541), (100, 0.72)):
+        predicted = model.fit(rows[:n], ms["rtx"][:n]).predict(rows[8500:])
+        assert np.abs(predicted - ms["rtx"][8500:]).mean() < bar
+
+
 # -- from another space ----------------------------------------------------------------------------------------------
 
 
