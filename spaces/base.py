@@ -289,8 +289,8 @@ class Space:
             if not p.ordered:
                 alike.setdefault(repr(p.decode(np.arange(p.size))), []).append(site)
         columns = [
-            (genotypes[:, sites, None] == np.arange(len(choices))).sum(axis=1)
-            for choices, sites in alike.items()
+            (genotypes[:, sites, None] == np.arange(self.parameters[sites[0]].size)).sum(axis=1)
+            for sites in alike.values()
             if len(sites) > 1
         ]
         return np.concatenate([np.empty((len(genotypes), 0)), *columns], axis=1).astype(np.float32)
