@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from nasplug import registry
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.spaces import Genotypes, Space
+from nasplug.spaces.subspace import Subspace
 
 __all__ = ["BankModel", "CostModel", "LatencyBank", "load_cost_model"]
 
@@ -189,7 +190,7 @@ def load_cost_model(path: Path, space: Space | None = None) -> CostModel:
 
     Args:
         path: a file that :meth:`CostModel.save` wrote; read as plain arrays, so a hostile one cannot run code.
-        space: what the caller needs it for; None accepts any registered space.
+        space: what the caller needs it for, or a part of it; None accepts any registered space.
 
     Raises: DataError for a missing, damaged or foreign file, one of another version, or one of another space.
     """
@@ -205,6 +206,8 @@ def load_cost_model(path: Path, space: Space | None = None) -> CostModel:
                 f"{path} has model format {header['format']!r} (written by nasplug {header['nasplug']}), this nasplug "
                 f"reads {FORMAT_VERSION}; fit it again"
             )
+        while isinstance(space, Subspace):  # a model of the whole predicts every part
+            space = space.whole
         if space is not None and space.name != header["space"]:
             raise DataError(f"{path} is a model of space {header['space']!r}, needed is one of {space.name!r}")
         space = space or registry.load("space", header["space"])()

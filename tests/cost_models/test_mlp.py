@@ -16,6 +16,7 @@ from nasplug.cost_models.perceptron import Perceptron, Recipe, layer_sizes, trai
 from nasplug.cost_models.ridge import fit_ridge
 from nasplug.errors import DataError, InputError, MissingDependencyError
 from nasplug.spaces import DARTS, NASBench201, OFAMobileNetV3, Space
+from nasplug.spaces.subspace import Subspace
 
 SPACE = OFAMobileNetV3()
 CELLS = NASBench201()
@@ -251,6 +252,19 @@ def test_same_seed_same_model_and_files_come_back(cls, tmp_path):
     assert again.device == "made up"
     np.testing.assert_array_equal(again.predict(unseen), expected)
     assert model.predict(unseen[:0]).shape == (0,)
+
+
+def test_a_model_of_the_whole_serves_a_part(tmp_path):
+    part = Subspace(
+        SPACE, lambda rows: rows[:, -1] >= 8, "resolution >= 160", SPACE.sample(50, np.random.default_rng(0))
+    )
+    rows, ms = measured(SPACE, 30)
+    model = MLP(space=SPACE).fit(rows, ms)
+    model.save(tmp_path / "model.npz")
+    some = part.sample(20, np.random.default_rng(0))
+    again = load_cost_model(tmp_path / "model.npz", part)
+    assert again.space == SPACE
+    np.testing.assert_array_equal(again.predict(some), model.predict(some))
 
 
 @pytest.mark.parametrize("cls", [MLP, MLPPaper])
