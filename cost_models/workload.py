@@ -82,8 +82,8 @@ class Kernels:
         """Return amounts of kernels ``(..., m)`` summed to weights of terms ``(..., w)``."""
         shape = (len(self.term), self.folds[fold].shape[1])
         sums = csr_array((np.ones(len(self.term)), self.term, np.arange(len(self.term) + 1)), shape=shape)
-        summed: NDArray[np.float64] = (amounts @ sums) @ self.folds[fold].T
-        return summed
+        by_term: NDArray[np.float64] = np.asarray(amounts @ sums)
+        return by_term @ self.folds[fold].T
 
 
 @dataclass(frozen=True, eq=False)
