@@ -141,7 +141,7 @@ def agreement(labels: Labels, many: int, jobs: int) -> dict[str, Any]:
     picked = trained[np.random.default_rng(1).choice(len(trained), many, replace=False)]
     pool = Parallel(n_jobs=jobs)
     curves = pool(delayed(repeated)(plan.name, plan.representatives[c], int(seed)) for c, seed in picked)
-    print(f"\n{'architecture':72} seed  test   alone  changed   after the last epoch")
+    print(f"\n{'architecture':96} seed  test   alone  changed   after the last epoch")
     space = plan.open_space()
     alone, changed = (np.array(part) for part in zip(*curves, strict=True))
     table = labels.accuracy[picked[:, 0], picked[:, 1]][:, :, [VALID, TEST]]
@@ -149,7 +149,7 @@ def agreement(labels: Labels, many: int, jobs: int) -> dict[str, Any]:
     gaps["changed"] = np.abs(changed[..., [2, 4]] - alone[..., [2, 4]])
     for k, (c, seed) in enumerate(picked):
         name = space.to_string(plan.representatives[c : c + 1])[0]
-        print(f"{name:72} {seed:4}  {table[k, -1, 1]:.4f} {alone[k, -1, 4]:.4f}   {changed[k, -1, 4]:.4f}")
+        print(f"{name:96} {seed:4}  {table[k, -1, 1]:.4f} {alone[k, -1, 4]:.4f}   {changed[k, -1, 4]:.4f}")
     facts: dict[str, Any] = {"trainings": many}
     for name, about in (("alone", "alone against the table"), ("changed", f"weights changed by {CHANGE:g}, alone")):
         last = gaps[name][:, -1, 1]
