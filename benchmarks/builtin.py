@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from nasplug.benchmarks.base import Benchmark, Signal
 from nasplug.benchmarks.folder import data_folder
 from nasplug.benchmarks.table import FORMAT_VERSION, SUFFIX, Table, TableBenchmark, TableInfo, read_table, write_table
-from nasplug.benchmarks.unpickling import load_pickle
 from nasplug.errors import DataError, MissingDependencyError
 from nasplug.spaces.nasbench201 import EDGES, NASBench201
 from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
+from nasplug.unpickling import load_pickle
 
 MAX_BYTES = 64 * 2**20
 """Largest data file that is read; the real ones have 2 to 6 MB."""

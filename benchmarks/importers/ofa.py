@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from nasplug.benchmarks.importers import common
 from nasplug.benchmarks.ofa_surrogate import FORMS, LAYERS, LEAST_RESOLUTION
-from nasplug.benchmarks.unpickling import load_pickle
 from nasplug.errors import DataError
 from nasplug.spaces.ofa_mobilenetv3 import (
     BLOCKS,
@@ -34,6 +33,7 @@ from nasplug.spaces.ofa_mobilenetv3 import (
     STRIDES,
     WIDTHS,
 )
+from nasplug.unpickling import load_pickle
 
 __all__ = ["PREDICTOR_NAME", "TABLE_NAME", "read_note10_tables", "read_predictor"]
 

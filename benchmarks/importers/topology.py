@@ -28,9 +28,9 @@ from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.importers import common
 from nasplug.benchmarks.importers.common import Imported, ImportOptions
 from nasplug.benchmarks.table import Table, TableInfo
-from nasplug.benchmarks.unpickling import RESULT_NAMES, load_pickle
 from nasplug.errors import DataError
 from nasplug.spaces import NASBench201
+from nasplug.unpickling import RESULT_NAMES, load_pickle
 
 __all__ = ["import_nats_folder", "import_pth"]
 

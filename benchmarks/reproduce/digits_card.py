@@ -33,9 +33,9 @@ from nasplug.benchmarks import open_benchmark
 from nasplug.benchmarks.importers.common import ImportOptions
 from nasplug.benchmarks.importers.macro import import_macro
 from nasplug.benchmarks.trained.build import PLANS
-from nasplug.benchmarks.trained.images import load_images
 from nasplug.benchmarks.trained.training import Recipe
 from nasplug.errors import DataError, MissingDependencyError
+from nasplug.images import load_images
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.nasbench201 import OPERATIONS as CELL_OPERATIONS

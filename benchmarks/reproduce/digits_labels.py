@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.benchmarks.trained.build import PLANS, SECONDS, Chunk, Plan, read_chunk
-from nasplug.benchmarks.trained.images import load_images
 from nasplug.benchmarks.trained.measured import packaged, read_packed
+from nasplug.images import load_images
 
 TRAIN, VALID, TEST = range(3)
 

@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 
 import nasplug
 from nasplug.benchmarks.trained.build import PLANS, Plan, keep_freed_memory, train_rows
-from nasplug.benchmarks.trained.images import load_images
 from nasplug.benchmarks.trained.training import Recipe, Training
 from nasplug.errors import DataError
+from nasplug.images import load_images
 from nasplug.spaces import Genotypes
 from nasplug.spaces.modules.build import network
 

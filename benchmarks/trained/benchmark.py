@@ -22,9 +22,10 @@ from nasplug.benchmarks.base import Benchmark, Signal
 from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.folder import data_folder
 from nasplug.benchmarks.trained.build import PLANS
-from nasplug.benchmarks.trained.images import METRICS, load_images
+from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.benchmarks.trained.training import Recipe, Training
 from nasplug.errors import DataError, InputError, UnknownNameError
+from nasplug.images import load_images
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.build import network
@@ -59,7 +60,7 @@ class _Record:
 class TrainedBenchmark(Benchmark):
     """Every architecture is trained when its label is asked for, on fixed splits, and remembered on disk.
 
-    Metrics are those of :data:`nasplug.benchmarks.trained.images.METRICS` at each epoch of the recipe, ``train_s``
+    Metrics are those of :data:`nasplug.benchmarks.trained.metrics.METRICS` at each epoch of the recipe, ``train_s``
     (seconds up to that epoch, without evaluation), ``params`` and ``flops``. A label at few epochs trains so far and
     leaves a checkpoint; a longer one continues from it. So a search that stops trainings early saves their rest.
 

@@ -4,7 +4,7 @@ A build is a folder of chunk files, each the training curves of a stack of netwo
 seconds that each of them needs when it trains alone. A chunk is written whole once it is done, so a build can be
 killed at any point and goes on with the next chunk.
 
-Shapes: k architectures of a chunk; e epochs; the six metrics of :data:`nasplug.benchmarks.trained.images.METRICS`.
+Shapes: k architectures of a chunk; e epochs; the six metrics of :data:`nasplug.benchmarks.trained.metrics.METRICS`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks.files import write_whole
-from nasplug.benchmarks.trained.images import METRICS, Images, load_images
+from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
+from nasplug.images import Images, load_images
 from nasplug.spaces import Genotypes, Space
 
 __all__ = [

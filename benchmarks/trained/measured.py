@@ -23,8 +23,9 @@ from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.table import Table, TableInfo
 from nasplug.benchmarks.trained.build import PLANS, Plan, read_curves, read_seconds
-from nasplug.benchmarks.trained.images import METRICS, load_images
+from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.errors import DataError
+from nasplug.images import load_images
 from nasplug.spaces.modules import complexity
 
 __all__ = ["Packed", "digest", "pack", "packaged", "read_packed", "to_table"]

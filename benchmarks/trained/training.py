@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasplug.benchmarks.trained.images import Images
 from nasplug.errors import InputError
+from nasplug.images import Images
+from nasplug.images.batches import augmented
 from nasplug.spaces.modules.stacked import Stack
 
 __all__ = ["Recipe", "Training"]
@@ -142,7 +143,7 @@ class Training:
                 group["lr"] = self.recipe.learning_rate_at(
                     self.epoch * len(batches) + k, self.recipe.epochs * len(batches)
                 )
-            batch = _augmented(images[rows], self.images.crop, rng) if self.images.crop else images[rows]
+            batch = augmented(images[rows], self.images.crop, rng) if self.images.crop else images[rows]
             logits = self.stack(batch)
             losses = _losses(logits, labels[rows])
             self._optimizer.zero_grad(set_to_none=True)
@@ -178,16 +179,3 @@ def _losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross entropy of every network on every image, ``(M, B)``."""
     flat = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
     return flat.view(len(logits), -1)
-
-
-def _augmented(images: Tensor, pad: int, rng: np.random.Generator) -> Tensor:
-    """Return the images shifted by up to ``pad`` pixels, zeros coming in, half of them mirrored."""
-    count, _, height, width = images.shape
-    padded = F.pad(images, (pad, pad, pad, pad))
-    down, right = torch.from_numpy(rng.integers(2 * pad + 1, size=(2, count))).to(images.device)
-    mirrored = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
-    rows = down[:, None] + torch.arange(height, device=images.device)
-    columns = right[:, None] + torch.arange(width, device=images.device)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    picked = torch.arange(count, device=images.device)[:, None, None]
-    return padded[picked, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

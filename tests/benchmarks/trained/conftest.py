@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nasplug.benchmarks.trained.build import PLANS, Plan
-from nasplug.benchmarks.trained.images import DATASETS, Images, Split, load_images
+from nasplug.images import Images, Split, load_images
+from nasplug.images.catalog import DATASETS
 from nasplug.spaces import NASBench201
 
 

@@ -12,7 +12,7 @@ from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.meter import Meter
 from nasplug.benchmarks.trained import benchmark as trained
 from nasplug.benchmarks.trained.benchmark import TrainedBenchmark
-from nasplug.benchmarks.trained.images import METRICS
+from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.benchmarks.trained.training import Recipe, Training
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.plugins.cli.app import run

@@ -9,8 +9,8 @@ from nasplug.benchmarks.meter import Meter
 from nasplug.benchmarks.table import TableBenchmark, read_table, write_table
 from nasplug.benchmarks.trained import measured
 from nasplug.benchmarks.trained.build import PLANS, SECONDS, Plan
-from nasplug.benchmarks.trained.images import METRICS
 from nasplug.benchmarks.trained.measured import digest, pack, packaged, read_packed, to_table
+from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.errors import DataError
 from nasplug.spaces import NASBenchMacro
 from nasplug.spaces.modules import complexity

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from nasplug.benchmarks.trained.images import Images, Split, load_images
 from nasplug.benchmarks.trained.training import Recipe, Training
 from nasplug.errors import InputError
+from nasplug.images import Images, Split, load_images
 from nasplug.spaces import NASBench201, NASBenchMacro
 from nasplug.spaces.modules.build import network
 

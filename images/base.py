@@ -1,22 +1,19 @@
-"""Images with fixed splits, ready to train on: scikit-learn's digits out of the box, CIFAR from a folder."""
+"""What networks are trained on: images in three fixed parts, normalised.
+
+Shapes: n images of a part; pixels are ``(n, channels, height, width)``.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.errors import DataError, InputError, UnknownNameError
+from nasplug.errors import DataError
 
-__all__ = ["DATASETS", "METRICS", "Images", "Split", "load_images"]
-
-METRICS = ("train", "train_loss", "valid", "valid_loss", "test", "test_loss")
-"""What an epoch of training yields on the three parts: accuracies, and mean cross entropies. Those of the
-training part are running averages within the epoch."""
+__all__ = ["Images", "Raw", "Split", "normalised", "stratified"]
 
 SPLIT_SEED = 0
 """Of every split: a split is part of a data set here, not of a run."""
@@ -68,54 +65,6 @@ class Images:
             digest.update(np.ascontiguousarray(split.images).data)
             digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()
-
-
-def digits(root: Path | None = None) -> Images:
-    """Return scikit-learn's 1,797 digits of 8x8 pixels: 500 to train on, 600 for validation, 697 for test.
-
-    The training part is small on purpose: with most of the images in it nearly every network is right nearly always,
-    and a large test part is what tells two good networks apart.
-    """
-    from sklearn.datasets import load_digits
-
-    if root is not None:
-        raise InputError(f"digits come with scikit-learn and take no folder, got {root}")
-    loaded = load_digits()
-    pixels, labels = loaded.images[:, None].astype(np.uint8), loaded.target.astype(np.int64)
-    train, valid, test = ((pixels[rows], labels[rows]) for rows in np.split(stratified(labels), [500, 1100]))
-    return normalised("digits", train, valid, test, classes=10)
-
-
-def _cifar10(root: Path | None) -> Images:
-    from nasplug.benchmarks.trained.cifar import cifar
-
-    return cifar("cifar10", root)
-
-
-def _cifar100(root: Path | None) -> Images:
-    from nasplug.benchmarks.trained.cifar import cifar
-
-    return cifar("cifar100", root)
-
-
-DATASETS: Mapping[str, Callable[[Path | None], Images]] = {"digits": digits, "cifar10": _cifar10, "cifar100": _cifar100}
-"""Data sets by name; each takes the folder its files are in."""
-
-
-def load_images(name: str, root: Path | None = None) -> Images:
-    """Return a data set.
-
-    Args:
-        name: a key of :data:`DATASETS`.
-        root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, torchvision's layout.
-
-    Raises:
-        UnknownNameError: another name.
-        DataError: files that are missing, damaged or not what they should be.
-    """
-    if name not in DATASETS:
-        raise UnknownNameError("image data set", name, DATASETS)
-    return DATASETS[name](root)
 
 
 def stratified(labels: NDArray[np.int64]) -> NDArray[np.int64]:

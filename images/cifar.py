@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.benchmarks.trained.images import Images, Raw, normalised, stratified
-from nasplug.benchmarks.unpickling import ARRAY_NAMES, PickledArray, load_pickle
 from nasplug.errors import DataError, InputError
+from nasplug.images.base import Images, Raw, normalised, stratified
+from nasplug.unpickling import ARRAY_NAMES, PickledArray, load_pickle
 
 __all__ = ["cifar"]
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nasplug.benchmarks.trained.images import Images, Split, load_images, normalised, stratified
 from nasplug.errors import DataError, InputError, UnknownNameError
+from nasplug.images import Images, Split, load_images
+from nasplug.images.base import normalised, stratified
 
 
 @pytest.fixture(scope="module")

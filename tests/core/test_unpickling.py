@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from nasplug.benchmarks.unpickling import ARRAY_NAMES, RESULT_NAMES, PickledArray, load_pickle
 from nasplug.errors import DataError
+from nasplug.unpickling import ARRAY_NAMES, RESULT_NAMES, PickledArray, load_pickle
 
 
 class Hostile:
@@ -35,9 +35,7 @@ def test_nothing_is_run(tmp_path: Path, protocol: int) -> None:
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["builtins\neval", "numpy\nload", "builtins\ngetattr", "nasplug.benchmarks.unpickling\nos"]
-)
+@pytest.mark.parametrize("name", ["builtins\neval", "numpy\nload", "builtins\ngetattr", "nasplug.unpickling\nos"])
 def test_no_other_name_is_known(name: str) -> None:
     with pytest.raises(DataError, match="not safe"):
         load_pickle(f"c{name}\n.".encode(), "file")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nasplug.benchmarks.trained import cifar as module
-from nasplug.benchmarks.trained.images import load_images
 from nasplug.errors import DataError, InputError
+from nasplug.images import cifar as module
+from nasplug.images import load_images
 
 FILES = {
     "cifar10": ("cifar-10-batches-py", [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], b"labels", 10),
