@@ -2,6 +2,7 @@
 
 from nasplug.spaces.base import EnumeratedSpace, Genotypes, Space, encoded_space
 from nasplug.spaces.darts import DARTS
+from nasplug.spaces.elastic import Elastic
 from nasplug.spaces.fbnet import FBNet
 from nasplug.spaces.nasbench201 import NASBench201
 from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
@@ -13,6 +14,7 @@ from nasplug.spaces.user import ParameterSpace
 __all__ = [
     "DARTS",
     "Categorical",
+    "Elastic",
     "EnumeratedSpace",
     "FBNet",
     "Float",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nasplug.errors import InputError
-from nasplug.spaces.base import Genotypes, Space
-from nasplug.spaces.parameters import Categorical, Integer
+from nasplug.spaces.base import Genotypes
+from nasplug.spaces.parameters import Integer
+from nasplug.spaces.staged import StagedSpace
 
 __all__ = ["BLOCKS", "DEPTHS", "EXPANSIONS", "KERNELS", "RESOLUTIONS", "STAGES", "OFAMobileNetV3", "Settings"]
 
@@ -69,7 +70,7 @@ class Settings:
     resolution: NDArray[np.int64]
 
 
-class OFAMobileNetV3(Space):
+class OFAMobileNetV3(StagedSpace):
     """Five stages of two to four inverted-residual blocks, each with its kernel and expansion, and the input's side.
 
     Sites: ``depth_1`` to ``depth_5``; ``kernel_1_1`` to ``kernel_5_4`` and ``expand_1_1`` to ``expand_5_4``, by stage
@@ -101,38 +102,15 @@ class OFAMobileNetV3(Space):
     encodings = ("onehot", "pairwise", "counts", "ofa", "help", "work", "stages", "totals")
 
     def __init__(self) -> None:
-        blocks = [f"{stage}_{block}" for stage in range(1, STAGES + 1) for block in range(1, _PER_STAGE + 1)]
+        step = RESOLUTIONS[1] - RESOLUTIONS[0]
         super().__init__(
             "ofa-mobilenetv3",
-            [
-                *(Categorical(f"depth_{stage}", DEPTHS) for stage in range(1, STAGES + 1)),
-                *(Categorical(f"kernel_{block}", KERNELS) for block in blocks),
-                *(Categorical(f"expand_{block}", EXPANSIONS) for block in blocks),
-                Integer("resolution", RESOLUTIONS[0], RESOLUTIONS[-1], step=RESOLUTIONS[1] - RESOLUTIONS[0]),
-            ],
+            stages=STAGES,
+            depths=DEPTHS,
+            kernels=KERNELS,
+            expansions=EXPANSIONS,
+            more=[Integer("resolution", RESOLUTIONS[0], RESOLUTIONS[-1], step=step)],
         )
-
-    # -- which blocks count ------------------------------------------------------------------------------------------
-
-    def active(self, genotypes: Genotypes) -> NDArray[np.bool_]:
-        """Return which blocks each network has, ``(n, 20)``."""
-        active: NDArray[np.bool_] = np.array(DEPTHS)[genotypes[:, _DEPTH]][:, _STAGE_OF] > _PLACE
-        return active
-
-    def masked(self, genotypes: Genotypes) -> Genotypes:
-        """Return the genotypes with code 0 in inactive blocks, ``(n, 46)``."""
-        active = self.active(genotypes)
-        settled = np.array(genotypes, dtype=np.int64)
-        settled[:, _KERNEL] *= active
-        settled[:, _EXPAND] *= active
-        return settled
-
-    def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
-        """Return the class id of each row, ``(n,)``: the key of its masked form (a hash, see :meth:`Space.keys`)."""
-        return self.keys(self.masked(genotypes))
-
-    def representative(self, genotypes: Genotypes) -> Genotypes:
-        return self.masked(genotypes)
 
     # -- plain numbers -----------------------------------------------------------------------------------------------
 
@@ -178,81 +156,12 @@ class OFAMobileNetV3(Space):
         ]
         return np.concatenate(columns, axis=1)
 
-    # -- moves -------------------------------------------------------------------------------------------------------
-
-    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
-        """Draw ``n`` genotypes, ``(n, 46)``: depths, kernels, expansions and resolution uniform, then masked."""
-        return self.masked(super().sample(n, rng))
-
-    def mutate(self, genotypes: Genotypes, rng: np.random.Generator) -> Genotypes:
-        """Change one site that counts, ``(n, 46)``; a block that comes in is drawn uniformly."""
-        children = self.masked(genotypes)
-        counts = self._counting(children)
-        sites = np.argmax(np.where(counts, rng.random(counts.shape), -1.0), axis=1)
-        for site in np.unique(sites):
-            rows = np.flatnonzero(sites == site)
-            codes = children[rows, site]
-            if site >= STAGES:
-                children[rows, site] = self.parameters[site].perturb(codes, rng)
-                continue
-            step = np.where(codes == 0, 1, np.where(codes == len(DEPTHS) - 1, -1, rng.choice([-1, 1], size=len(rows))))
-            children[rows, site] = codes + step
-            grown = rows[step > 0]
-            last = site * _PER_STAGE + np.array(DEPTHS)[children[grown, site]] - 1
-            children[grown, _KERNEL.start + last] = rng.integers(len(KERNELS), size=len(grown))
-            children[grown, _EXPAND.start + last] = rng.integers(len(EXPANSIONS), size=len(grown))
-        return self.masked(children)
-
-    def resample(self, genotypes: Genotypes, share: float, rng: np.random.Generator) -> Genotypes:
-        """Draw each site again with probability ``share``, ``(n, 46)``; a block that comes in is drawn uniformly."""
-        hidden = super().sample(len(genotypes), rng)
-        shown = self._counting(genotypes)
-        return self.masked(super().resample(np.where(shown, genotypes, hidden), share, rng))
-
-    def crossover(self, first: Genotypes, second: Genotypes, rng: np.random.Generator) -> Genotypes:
-        """Return one child a pair, ``(n, 46)``: each site from either parent, a block from one that has it."""
-        child = super().crossover(self.masked(first), self.masked(second), rng)
-        here, there = self.active(first), self.active(second)
-        for sites in (_KERNEL, _EXPAND):
-            only_one = np.where(here, first[:, sites], second[:, sites])
-            child[:, sites] = np.where(here & there, child[:, sites], only_one)
-        return self.masked(child)
-
-    def neighbors(self, genotype: NDArray[np.int64]) -> Genotypes:
-        """Return the networks one move away, ``(k, 46)``, masked; a block that comes in comes in all nine forms."""
-        row = self.masked(np.asarray(genotype, dtype=np.int64)[None])[0]
-        near = []
-        for site in np.flatnonzero(self._counting(row[None])[0]):
-            for code in self.parameters[site].alternatives(int(row[site])):
-                if site < STAGES and abs(code - row[site]) > 1:
-                    continue
-                moved = row.copy()
-                moved[site] = code
-                forms = np.indices((len(KERNELS), len(EXPANSIONS))).reshape(2, -1).T
-                for kernel, expand in forms if site < STAGES and code > row[site] else forms[:1]:
-                    if site < STAGES and code > row[site]:
-                        last = site * _PER_STAGE + DEPTHS[code] - 1
-                        moved[[_KERNEL.start + last, _EXPAND.start + last]] = kernel, expand
-                    near.append(moved.copy())
-        return self.masked(np.stack(near))
-
-    def _counting(self, genotypes: Genotypes) -> NDArray[np.bool_]:
-        """Return the sites that make a difference, ``(n, 46)``."""
-        active = self.active(genotypes)
-        always = np.ones((len(genotypes), STAGES), dtype=bool)
-        return np.concatenate([always, active, active, always[:, :1]], axis=1)
-
     # -- words -------------------------------------------------------------------------------------------------------
 
     def to_string(self, genotypes: Genotypes) -> list[str]:
-        s = self.settings(genotypes)
-        columns = (s.kernel.tolist(), s.expand.tolist(), s.depth.tolist(), s.resolution.tolist())
-        texts = []
-        for kernel, expand, depth, resolution in zip(*columns, strict=True):
-            blocks = [f"k{k}e{e}" for k, e in zip(kernel, expand, strict=True)]
-            stages = ["-".join(blocks[i * _PER_STAGE : i * _PER_STAGE + d]) for i, d in enumerate(depth)]
-            texts.append(":".join([str(resolution), *stages]))
-        return texts
+        resolutions = np.array(RESOLUTIONS)[genotypes[:, _RESOLUTION]].tolist()
+        stages = self.stage_strings(genotypes)
+        return [":".join([str(side), *blocks]) for side, blocks in zip(resolutions, stages, strict=True)]
 
     def from_string(self, strings: Sequence[str]) -> Genotypes:
         kernel, expand = np.zeros((2, len(strings), BLOCKS), dtype=np.int64)
@@ -273,46 +182,15 @@ class OFAMobileNetV3(Space):
                     kernel[row, block], expand[row, block] = int(word[1]), int(word[3])
         return self.from_settings(kernel, expand, depth, resolution)
 
-    def from_params(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
-        """Return the masked genotypes ``(n, 46)`` of parameter dicts, whatever they say of inactive blocks."""
-        return self.masked(super().from_params(params))
-
     # -- encodings ---------------------------------------------------------------------------------------------------
-
-    def _encode_onehot(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        depths = _indicators(genotypes[:, _DEPTH], np.ones((len(genotypes), STAGES), dtype=bool))
-        resolution = self.parameters[-1].coordinate(genotypes[:, _RESOLUTION])[:, None].astype(np.float32)
-        return np.concatenate([depths, self._blocks(genotypes), resolution], axis=1)
-
-    def _encode_pairwise(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        single = self._encode_onehot(genotypes)
-        active = self.active(genotypes)
-        both = genotypes[:, _KERNEL] * len(EXPANSIONS) + genotypes[:, _EXPAND]
-        forms = _indicators(both, active, len(KERNELS) * len(EXPANSIONS))
-        return np.concatenate([single, forms, single[:, :-1] * single[:, -1:]], axis=1)
-
-    def _encode_counts(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        active, every = self.active(genotypes), np.ones((len(genotypes), STAGES), dtype=bool)
-        parts = [
-            ((genotypes[:, sites, None] == np.arange(3)) & counted[..., None]).sum(axis=1)
-            for sites, counted in ((_DEPTH, every), (_KERNEL, active), (_EXPAND, active))
-        ]
-        return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _encode_ofa(self, genotypes: Genotypes) -> NDArray[np.float32]:
         bins = (np.array(RESOLUTIONS)[genotypes[:, _RESOLUTION]] - 112) // 16
-        return np.concatenate([self._blocks(genotypes), np.eye(8, dtype=np.float32)[bins]], axis=1)
+        return np.concatenate([self.block_indicators(genotypes), np.eye(8, dtype=np.float32)[bins]], axis=1)
 
     def _encode_help(self, genotypes: Genotypes) -> NDArray[np.float32]:
         resolution = np.eye(len(RESOLUTIONS), dtype=np.float32)[genotypes[:, _RESOLUTION]]
-        return np.concatenate([self._blocks(genotypes), resolution], axis=1)
-
-    def _blocks(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        """Return 60 indicators of kernels, then 60 of expansions, ``(n, 120)``; none of an inactive block."""
-        active = self.active(genotypes)
-        return np.concatenate(
-            [_indicators(genotypes[:, _KERNEL], active), _indicators(genotypes[:, _EXPAND], active)], axis=1
-        )
+        return np.concatenate([self.block_indicators(genotypes), resolution], axis=1)
 
     def _encode_work(self, genotypes: Genotypes) -> NDArray[np.float32]:
         blocks, rest = self._work
@@ -363,9 +241,3 @@ def _codes(name: str, values: NDArray[Any], choices: Sequence[int]) -> NDArray[n
             f"ofa-mobilenetv3: {name} {values[row, column]} in row {row} is none of {', '.join(map(str, choices))}"
         )
     return matches.argmax(axis=-1)
-
-
-def _indicators(codes: NDArray[np.int64], active: NDArray[np.bool_], size: int = 3) -> NDArray[np.float32]:
-    """Return ``size`` indicators a column of codes ``(n, m)``, ``(n, size m)``; none where inactive."""
-    rows = np.vstack([np.eye(size, dtype=np.float32), np.zeros((1, size), dtype=np.float32)])
-    return rows[np.where(active, codes, size)].reshape(len(codes), size * codes.shape[1])
