@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.benchmarks.base import Benchmark, Signal
-from nasplug.benchmarks.folder import data_folder
 from nasplug.benchmarks.table import FORMAT_VERSION, SUFFIX, Table, TableBenchmark, TableInfo, read_table, write_table
 from nasplug.errors import DataError, MissingDependencyError
+from nasplug.folder import data_folder
 from nasplug.spaces.nasbench201 import EDGES, NASBench201
 from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
 from nasplug.unpickling import load_pickle

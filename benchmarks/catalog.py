@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nasplug import registry
 from nasplug.benchmarks.base import Benchmark
-from nasplug.benchmarks.folder import data_folder
 from nasplug.benchmarks.table import SUFFIX, read_table
 from nasplug.errors import InputError, UnknownNameError
+from nasplug.folder import data_folder
 
 __all__ = ["benchmark_names", "open_benchmark", "table_path", "user_tables"]
 

@@ -42,9 +42,9 @@ from nasplug import registry
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
 from nasplug.benchmarks.catalog import open_benchmark
-from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.meter import Meter
 from nasplug.errors import InputError, NasplugError
+from nasplug.files import write_whole
 from nasplug.spaces import Genotypes
 from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.table import TableBenchmark
 from nasplug.errors import InputError
+from nasplug.files import write_whole
 
 __all__ = ["export_table"]
 

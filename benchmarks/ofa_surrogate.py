@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.benchmarks.base import Benchmark, Signal
-from nasplug.benchmarks.files import write_whole
-from nasplug.benchmarks.folder import data_folder
 from nasplug.errors import DataError, UnknownNameError
+from nasplug.files import write_whole
+from nasplug.folder import data_folder
 from nasplug.spaces import Genotypes, OFAMobileNetV3
 from nasplug.spaces.ofa_mobilenetv3 import BLOCKS, EXPANSIONS, KERNELS, RESOLUTIONS
 from nasplug.spaces.subspace import Subspace

@@ -27,8 +27,8 @@ from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.checklist import fill_checklist
 from nasplug.benchmarks.compare import META_KEY
-from nasplug.benchmarks.files import write_whole
 from nasplug.errors import DataError
+from nasplug.files import write_whole
 
 __all__ = ["SCHEMA", "summarise", "write_summary"]
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks.base import Benchmark, Signal
-from nasplug.benchmarks.files import write_whole
 from nasplug.errors import DataError, InputError, NasplugError, UnknownNameError
+from nasplug.files import write_whole
 from nasplug.spaces import Genotypes, Space
 
 __all__ = ["FORMAT_VERSION", "Table", "TableBenchmark", "TableInfo", "read_table", "split_column", "write_table"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.benchmarks.files import write_whole
 from nasplug.errors import MissingDependencyError
+from nasplug.files import write_whole
 
 __all__ = ["write_latency_page"]
 

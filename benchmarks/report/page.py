@@ -12,10 +12,10 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.report.content import page
 from nasplug.benchmarks.report.study import Study, read_study
 from nasplug.errors import MissingDependencyError
+from nasplug.files import write_whole
 
 __all__ = ["render", "write_report"]
 

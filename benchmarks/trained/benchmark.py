@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks.base import Benchmark, Signal
-from nasplug.benchmarks.files import write_whole
-from nasplug.benchmarks.folder import data_folder
 from nasplug.benchmarks.trained.build import PLANS
 from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.benchmarks.trained.training import Recipe, Training
 from nasplug.errors import DataError, InputError, UnknownNameError
+from nasplug.files import write_whole
+from nasplug.folder import data_folder
 from nasplug.images import load_images
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules import complexity

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug import registry
-from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
+from nasplug.files import write_whole
 from nasplug.images import Images, load_images
 from nasplug.spaces import Genotypes, Space
 

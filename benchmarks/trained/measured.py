@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.benchmarks.base import Signal
-from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.table import Table, TableInfo
 from nasplug.benchmarks.trained.build import PLANS, Plan, read_curves, read_seconds
 from nasplug.benchmarks.trained.metrics import METRICS
 from nasplug.errors import DataError
+from nasplug.files import write_whole
 from nasplug.images import load_images
 from nasplug.spaces.modules import complexity
 

@@ -28,10 +28,10 @@ def build(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from nasplug.benchmarks.catalog import table_path
-    from nasplug.benchmarks.folder import data_folder
     from nasplug.benchmarks.table import write_table
     from nasplug.benchmarks.trained.build import build as run
     from nasplug.benchmarks.trained.measured import pack, read_packed, to_table
+    from nasplug.folder import data_folder
 
     folder = folder or data_folder() / "built" / name
     console = Console(stderr=True)

@@ -48,7 +48,7 @@ def search_space(
     out: Annotated[Path | None, typer.Option(help="Write it to this file instead.")] = None,
 ) -> None:
     """Print the search space of a named space, as NNI's searchSpaceFile."""
-    from nasplug.benchmarks.files import write_whole
+    from nasplug.files import write_whole
     from nasplug.plugins.nni.spaces import search_space
     from nasplug.registry import configure
 

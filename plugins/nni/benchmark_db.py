@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.benchmarks.files import write_whole
 from nasplug.benchmarks.table import TableBenchmark, split_column
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
+from nasplug.files import write_whole
 from nasplug.spaces import Genotypes
 from nasplug.spaces.nasbench201 import EDGES, OPERATIONS
 

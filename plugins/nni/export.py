@@ -100,7 +100,7 @@ def write_export(export: Export, path: Path) -> None:
 
     Raises: InputError for another ending; DataError where the file cannot be written.
     """
-    from nasplug.benchmarks.files import write_whole
+    from nasplug.files import write_whole
 
     match path.suffix:
         case ".json":

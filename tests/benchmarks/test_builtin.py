@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 from nasplug import registry
 from nasplug.benchmarks import Signal, TableBenchmark, benchmark_names, builtin, open_benchmark
-from nasplug.benchmarks.folder import data_folder
 from nasplug.errors import DataError, MissingDependencyError
+from nasplug.folder import data_folder
 from nasplug.spaces import NASBench201
 
 GRAPHS = ("cora", "citeseer", "pubmed", "cs", "physics", "photo", "computers", "arxiv", "proteins")

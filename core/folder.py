@@ -1,4 +1,4 @@
-"""Where tables are kept."""
+"""Where nasplug keeps what it has: tables, trained networks, checkpoints."""
 
 from __future__ import annotations
 
