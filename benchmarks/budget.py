@@ -86,19 +86,19 @@ class WithinBudget(Benchmark):
         return None if held is None else held[self.space.valid(held)]
 
     def provenance(self) -> dict[str, Any]:
-        """Return the whole benchmark's facts and ``latency_budget``; the checksum is of the labels and the part."""
-        facts = self.whole.provenance()
+        """Return the whole benchmark's facts and ``latency_budget``; rows and checksum are of the affordable part."""
+        facts, held, model = self.whole.provenance(), self.architectures(), self.cost
         both = f"{facts.get('checksum', '')} {self.space.name}"
-        model = self.cost
+        fitted = {"device": model.device, "fitted_on": model.provenance} if isinstance(model, CostModel) else {}
         return facts | {
+            "rows": None if held is None else len(held),
             "checksum": hashlib.blake2b(both.encode(), digest_size=16).hexdigest(),
             "latency_budget": {
                 "max_latency_ms": self.budget.max_ms,
                 "margin": self.budget.margin,
                 "cost_model": self.budget.cost_model,
                 "model": type(model).__name__,
-                "device": model.device if isinstance(model, CostModel) else None,
-                "fitted_on": model.provenance if isinstance(model, CostModel) else None,
                 "affordable": self.space.size if self.space.enumerable else None,
-            },
+            }
+            | fitted,
         }

@@ -17,6 +17,9 @@ __all__ = ["Subspace"]
 DRAWS = 200
 """Draws of the whole space for one that is allowed; where fewer are, a walk among allowed ones takes over."""
 
+LARGEST_BATCH = 1 << 14
+"""Draws at a time where few are allowed."""
+
 STEPS = 30
 """Moves of such a walk."""
 
@@ -102,14 +105,19 @@ class Subspace(Space):
         """Draw ``n`` genotypes independently, ``(n, s)``: as the whole space does, again until they are allowed."""
         if self.enumerable:
             return self._drawn(n, rng, self.whole.size // self.size + 1)
-        return self._drawn(n, rng, DRAWS)
+        return self._drawn(n, rng, 0 if self._rare else DRAWS)
+
+    @cached_property
+    def _rare(self) -> bool:
+        drawn = self.whole.sample(10 * DRAWS, np.random.default_rng(0))
+        return bool(DRAWS * self._allowed(drawn).mean() < 1)
 
     def _drawn(self, n: int, rng: np.random.Generator, draws: int) -> Genotypes:
         found = np.empty((0, self.n_sites), np.int64)
-        left = n * draws
+        left, size = n * draws, max(64, 2 * n)
         while len(found) < n and left > 0:
-            batch = self.whole.sample(min(left, max(64, 2 * (n - len(found)))), rng)
-            left -= len(batch)
+            batch = self.whole.sample(min(left, size), rng)
+            left, size = left - len(batch), min(2 * size, LARGEST_BATCH)
             found = np.concatenate([found, batch[self._allowed(batch)]])[:n]
         short = n - len(found)
         if not short:

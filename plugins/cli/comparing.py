@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nasplug.errors import MissingDependencyError
+from nasplug.plugins.cli.budget import CostModelName, Margin, MaxLatency, opener
 
 DEFAULT_STRATEGIES = ("random", "regularized-evolution", "local-search", "weaknas", "optuna:tpe")
 
@@ -48,6 +49,9 @@ def compare(
     report: Annotated[
         str | None, typer.Option(help="What is reported, such as test@200; else the table's own.")
     ] = None,
+    max_latency: MaxLatency = None,
+    cost_model: CostModelName = None,
+    margin: Margin = 0.0,
     seed: Annotated[int, typer.Option(help="First seed; run i has seed + i.")] = 0,
     html: Html = True,
     as_json: Json = False,
@@ -60,7 +64,7 @@ def compare(
     from nasplug.benchmarks.base import Signal
     from nasplug.benchmarks.summary import write_summary
 
-    err = Console(stderr=True)
+    err, opens = Console(stderr=True), opener(max_latency, cost_model, margin)
     study = protocol.Study(
         benchmarks=benchmark or _default_benchmarks(err),
         strategies=strategy or _default_strategies(err),
@@ -78,6 +82,7 @@ def compare(
             out,
             jobs=jobs,
             backend=backend,
+            opener=opens,
             command=_command(),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nasplug.plugins.cli.budget import CostModelName, Margin, MaxLatency, opener
+
 if TYPE_CHECKING:
     from nasplug.benchmarks.compare import Step
     from nasplug.strategies import Observation
@@ -22,16 +24,9 @@ def search(
     seed: Annotated[int, typer.Option(help="The same run as that seed's in 'nasplug compare'.")] = 0,
     search: Annotated[str | None, typer.Option(help="What the search sees; else the table's own.")] = None,
     report: Annotated[str | None, typer.Option(help="What is reported; else the table's own.")] = None,
-    max_latency: Annotated[
-        float | None, typer.Option(metavar="MS", help="Budget: nothing that is predicted to take longer is proposed.")
-    ] = None,
-    cost_model: Annotated[
-        str | None,
-        typer.Option(help="What predicts it: a file of 'cost-model fit', or a latency of the table, as latency_ms."),
-    ] = None,
-    margin: Annotated[
-        float, typer.Option(help="Standard deviations of the prediction to keep from the budget.", min=0)
-    ] = 0.0,
+    max_latency: MaxLatency = None,
+    cost_model: CostModelName = None,
+    margin: Margin = 0.0,
     out: Annotated[
         Path | None, typer.Option(help="Write every query and the recommendation to this JSON file.")
     ] = None,
@@ -44,32 +39,21 @@ def search(
     from nasplug import registry
     from nasplug.benchmarks import compare as protocol
     from nasplug.benchmarks.base import Signal
-    from nasplug.benchmarks.catalog import open_benchmark
-    from nasplug.benchmarks.files import write_whole
+    from nasplug.benchmarks.budget import WithinBudget
     from nasplug.errors import InputError
+    from nasplug.files import write_whole
     from nasplug.strategies import Status
 
     if budget < 1 or seed < 0:
         raise InputError(f"expected a budget of at least 1 and a seed of at least 0, got {budget} and {seed}")
-    opened = open_benchmark(benchmark)
+    opened = opener(max_latency, cost_model, margin)(benchmark)
     arena = protocol.Arena.of(
         opened,
         budget=budget,
         search=None if search is None else Signal.parse(search),
         report=None if report is None else Signal.parse(report),
     )
-    if (max_latency is None) != (cost_model is None):
-        raise InputError("--max-latency and --cost-model come together: a budget, and what predicts the cost")
-    space, predicts = opened.space, None
-    if max_latency is not None and cost_model is not None:
-        from nasplug.benchmarks.cost import cost_of
-        from nasplug.cost_models.constraint import affordable
-
-        predicts = cost_of(opened, cost_model)
-        space = affordable(opened.space, predicts, max_latency, margin=margin, seed=seed)
-        if space.enumerable and budget > space.size:
-            raise InputError(f"{space.size} architectures are affordable, fewer than the budget of {budget} queries")
-    configured = registry.configure("strategy", strategy, space)
+    configured = registry.configure("strategy", strategy, opened.space)
     console = Console(quiet=as_json)
     queries: list[dict[str, Any]] = []
     best: Observation | None = None
@@ -102,8 +86,8 @@ def search(
             "value": best.value,
             "report_value": float(opened.labels(genotype, arena.report, seed)[0]),
         }
-        if predicts is not None:
-            found["recommendation"]["latency_ms"] = float(predicts.predict(genotype)[0])
+        if isinstance(opened, WithinBudget):
+            found["recommendation"]["latency_ms"] = float(opened.cost.predict(genotype)[0])
     if out is not None:
         write_whole(out, lambda path: path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
     if as_json:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nasplug.benchmarks import Signal, Table, TableInfo, write_table
@@ -74,7 +75,7 @@ def test_a_budget_on_a_whole_table(capsys):
     assert found["max_latency_ms"] == 11
     assert run([*search, "--max-latency", "11"]) == 0
     assert "predicted latency" in capsys.readouterr().out
-    for bound, message in (("2", "the cheapest found"), ("7.2", "fewer than the budget of 12 queries")):
+    for bound, message in (("2", "the cheapest found"), ("7.2", "a budget of 12 queries is more than the")):
         assert run([*search, "--max-latency", bound]) == 2
         assert message in capsys.readouterr().err
 
@@ -128,4 +129,21 @@ def test_bad_input_is_one_line_and_2(arguments, message, capsys, latencies, tmp_
 
 def test_budget_and_model_come_together(capsys, small_table):
     assert run(["search", "-b", str(small_table), "-s", "random", "--budget", "3", "--max-latency", "5"]) == 2
+    assert "come together" in capsys.readouterr().err
+
+
+def test_compare_under_a_budget(tmp_path, capsys):
+    compare = ("compare", "-b", "nasbench201-cifar10", "-s", "random", "-s", "weaknas", "--seeds", "2", "--budget", "8")
+    options = ("--jobs", "1", "--out", str(tmp_path), "--max-latency", "11", "--cost-model", "latency_ms")
+    assert output(capsys, *compare, *options)["runs_computed"] == 4
+    about = json.loads((tmp_path / "summary.json").read_text())["benchmarks"]["nasbench201-cifar10"]
+    assert about["latency_budget"]["max_latency_ms"] == 11
+    assert about["latency_budget"]["affordable"] == about["rows"] < 15_625
+    # The same run by hand.
+    search = ("search", "-b", "nasbench201-cifar10", "-s", "weaknas", "--budget", "8", "--seed", "1", *options[-4:])
+    found = [query["value"] for query in output(capsys, *search)["queries"]]
+    results = pd.read_parquet(tmp_path / "results.parquet")
+    assert found == results[(results.strategy == "weaknas") & (results.seed == 1)].value.tolist()
+    assert "predicts within 11 ms" in (tmp_path / "report.html").read_text()
+    assert run([*compare, "--out", str(tmp_path / "none"), "--max-latency", "11"]) == 2
     assert "come together" in capsys.readouterr().err

@@ -67,6 +67,21 @@ def test_a_rare_part_of_a_large_space_is_walked(monkeypatch):
     assert part.size == whole.size
 
 
+def test_a_rare_part_is_not_looked_for_in_the_whole_space():
+    whole, asked = DARTS(), [0]
+    known = whole.sample(1, RNG(0))
+
+    def close(genotypes):
+        asked[0] += len(genotypes)
+        return (genotypes != known[0]).sum(axis=1) <= 6
+
+    part = Subspace(whole, close, "near one cell", known)
+    part.sample(1, RNG(1))  # finds out that it is rare
+    asked[0] = 0
+    part.sample(100, RNG(1))
+    assert asked[0] < 100 * 40
+
+
 def test_words_and_encodings_are_the_space_s_own(part):
     whole, some = NASBench201(), part.all()[:20]
     assert part.to_string(some) == whole.to_string(some)
