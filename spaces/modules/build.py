@@ -12,7 +12,7 @@ from torch import nn
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Space
-from nasplug.spaces.modules import darts, nasbench201, nasbench_macro
+from nasplug.spaces.modules import darts, elastic, nasbench201, nasbench_macro
 from nasplug.spaces.modules.seeding import seeded
 
 __all__ = ["network"]
@@ -21,6 +21,7 @@ _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "nasbench201": nasbench201.network,
     "nasbench-macro": nasbench_macro.network,
     "darts": darts.network,
+    "elastic": elastic.network,
 }
 
 
@@ -39,7 +40,7 @@ def network(
     sizes and seed give the same weights, and the global stream is not touched.
 
     Args:
-        space: ``nasbench201``, ``nasbench-macro`` or ``darts``.
+        space: ``nasbench201``, ``nasbench-macro``, ``darts`` or ``elastic``.
         genotype: one architecture of it, ``(s,)``.
         classes: outputs.
         in_channels: channels of the images.

@@ -20,11 +20,21 @@ from numpy.typing import NDArray
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
 from nasplug.spaces.darts import OPERATIONS, cell_edges
-from nasplug.spaces.modules.layout import DARTSCell, darts_cells, macro_layers, require_even_sides, require_positive
+from nasplug.spaces.elastic import Elastic
+from nasplug.spaces.modules.layout import (
+    DARTSCell,
+    darts_cells,
+    elastic_layers,
+    macro_layers,
+    require_even_sides,
+    require_positive,
+)
 
 __all__ = [
     "darts_flops",
     "darts_params",
+    "elastic_flops",
+    "elastic_params",
     "flops",
     "nasbench201_flops",
     "nasbench201_params",
@@ -215,6 +225,57 @@ def _darts_cell(cell: DARTSCell, edges: tuple[Edges, Edges], table: Counts, redu
     return counts
 
 
+# -- elastic -----------------------------------------------------------------------------------------------------------
+
+
+def elastic_params(
+    genotypes: Genotypes,
+    *,
+    stem: int = 16,
+    widths: Sequence[int] = (24, 40, 80),
+    strides: Sequence[int] = (1, 2, 2),
+    classes: int = 10,
+    in_channels: int = 3,
+) -> Counts:
+    """Return the parameters of each elastic sub-network, ``(n,)``."""
+    layers = elastic_layers(stem, widths, strides)
+    require_positive(classes=classes, in_channels=in_channels)
+    fixed = 9 * in_channels * stem + 2 * stem + (layers[-1].outputs + 1) * classes
+    inputs, outputs, _ = np.array(layers).T
+    kernel, hidden = _elastic_blocks(genotypes, inputs)
+    return fixed + (hidden * (inputs + kernel**2 + outputs + 4) + 2 * outputs * (hidden > 0)).sum(axis=1)
+
+
+def elastic_flops(
+    genotypes: Genotypes,
+    *,
+    stem: int = 16,
+    widths: Sequence[int] = (24, 40, 80),
+    strides: Sequence[int] = (1, 2, 2),
+    classes: int = 10,
+    in_channels: int = 3,
+    size: int = 32,
+) -> Counts:
+    """Return the multiply-adds of each elastic sub-network on an image of ``size`` x ``size``, ``(n,)``."""
+    layers = elastic_layers(stem, widths, strides)
+    require_positive(classes=classes, in_channels=in_channels, size=size)
+    inputs, outputs, stride = np.array(layers).T
+    sides = [size]
+    for step in stride:
+        sides.append(-(-sides[-1] // int(step)))
+    before, after = np.array(sides[:-1]) ** 2, np.array(sides[1:]) ** 2
+    kernel, hidden = _elastic_blocks(genotypes, inputs)
+    fixed = 9 * in_channels * stem * size**2 + layers[-1].outputs * classes
+    return fixed + (hidden * (inputs * before + kernel**2 * after + outputs * after)).sum(axis=1)
+
+
+def _elastic_blocks(genotypes: Genotypes, inputs: Counts) -> tuple[Counts, Counts]:
+    """Return kernel size and hidden channels of each block, ``(n, 9)``; no hidden channels where inactive."""
+    space = Elastic()
+    kernel = np.array(space.kernels)[genotypes[:, space.kernel_sites]]
+    return kernel, np.array(space.expansions)[genotypes[:, space.expand_sites]] * inputs * space.active(genotypes)
+
+
 # -- what they share ---------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +289,7 @@ _FORMS: Mapping[str, tuple[Callable[..., Counts], Callable[..., Counts]]] = {
     "nasbench201": (nasbench201_params, nasbench201_flops),
     "nasbench-macro": (nasbench_macro_params, nasbench_macro_flops),
     "darts": (darts_params, darts_flops),
+    "elastic": (elastic_params, elastic_flops),
 }
 
 

@@ -10,13 +10,26 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from nasplug.errors import InputError
+from nasplug.spaces import elastic
 from nasplug.spaces.nasbench_macro import STAGES
 
-__all__ = ["DARTSCell", "MacroLayer", "darts_cells", "macro_layers", "require_even_sides", "require_positive"]
+__all__ = [
+    "ELASTIC_SMALL",
+    "DARTSCell",
+    "MacroLayer",
+    "darts_cells",
+    "elastic_layers",
+    "macro_layers",
+    "require_even_sides",
+    "require_positive",
+]
+
+ELASTIC_SMALL: dict[str, Any] = {"stem": 8, "widths": (8, 12, 16), "strides": (1, 2, 2)}
+"""Sizes of an elastic network for images of 8 x 8; the defaults are for 32 x 32."""
 
 
 class MacroLayer(NamedTuple):
-    """One searchable layer of a NAS-Bench-Macro chain: channels that come and leave, and the stride."""
+    """One searchable layer of a chain of blocks: channels that come and leave, and the stride."""
 
     inputs: int
     outputs: int
@@ -51,6 +64,27 @@ def macro_layers(stem: int = 32, strides: Sequence[int] = (2, 2, 2)) -> tuple[Ma
         layers.append(MacroLayer(channels, 2 * channels, stride))
         channels *= 2
         layers += [MacroLayer(channels, channels, 1)] * (length - 1)
+    return tuple(layers)
+
+
+def elastic_layers(
+    stem: int = 16, widths: Sequence[int] = (24, 40, 80), strides: Sequence[int] = (1, 2, 2)
+) -> tuple[MacroLayer, ...]:
+    """Return the nine blocks of the largest elastic network: the first of each stage widens and has its stride.
+
+    Raises: InputError where ``widths`` or ``strides``, each 1 or 2, are not one a stage.
+    """
+    if len(strides) != elastic.STAGES or not all(stride in (1, 2) for stride in strides):
+        raise InputError(f"strides must be {elastic.STAGES} numbers, each 1 or 2, one a stage; got {tuple(strides)}")
+    if len(widths) != elastic.STAGES:
+        raise InputError(f"widths must be {elastic.STAGES} numbers, one a stage; got {tuple(widths)}")
+    require_positive(stem=stem, **{f"width {i}": width for i, width in enumerate(widths, 1)})
+    layers = []
+    channels = stem
+    for width, stride in zip(widths, strides, strict=True):
+        layers.append(MacroLayer(channels, width, stride))
+        layers += [MacroLayer(width, width, 1)] * (elastic.DEPTHS[-1] - 1)
+        channels = width
     return tuple(layers)
 
 

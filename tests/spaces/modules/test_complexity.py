@@ -123,7 +123,7 @@ def test_sizes_that_make_no_network_are_refused(space, sizes):
 
 def test_spaces_without_networks_and_foreign_genotypes_are_refused():
     space = NASBenchGraph()
-    with pytest.raises(InputError, match="no networks to count; spaces that have: nasbench201, nasbench-macro, darts"):
+    with pytest.raises(InputError, match=r"no networks to count; spaces that have: nasbench201, .*elastic"):
         complexity.params(space, space.sample(1, np.random.default_rng(0)))
     with pytest.raises(InputError, match="is not an architecture"):
         complexity.flops(MACRO, np.full((1, 8), 3))
