@@ -13,6 +13,7 @@ __all__ = [
     "MissingDependencyError",
     "NasplugError",
     "SpaceExhaustedError",
+    "TrainingError",
     "UnknownNameError",
 ]
 
@@ -31,6 +32,10 @@ class DataError(InputError):
 
 class SpaceExhaustedError(InputError):
     """Every architecture of the space is already in the history."""
+
+
+class TrainingError(NasplugError, ArithmeticError):
+    """A training that cannot go on: its loss is no number."""
 
 
 class MissingDependencyError(NasplugError, ImportError):

@@ -1,6 +1,6 @@
 """Search strategies: what to try next, given what is known. Imports neither torch, Optuna nor NNI."""
 
-from nasplug.strategies.base import Strategy, trial_rng
+from nasplug.strategies.base import Strategy, run_seed, trial_rng
 from nasplug.strategies.evolution import RegularizedEvolution
 from nasplug.strategies.history import History, Observation, Status
 from nasplug.strategies.local_search import LocalSearch
@@ -17,5 +17,6 @@ __all__ = [
     "Strategy",
     "WeakNAS",
     "WeakNASPaper",
+    "run_seed",
     "trial_rng",
 ]

@@ -17,7 +17,7 @@ from nasplug.errors import InputError, SpaceExhaustedError
 from nasplug.spaces import Genotypes, Space
 from nasplug.strategies.history import History
 
-__all__ = ["Strategy", "trial_rng"]
+__all__ = ["Strategy", "run_seed", "trial_rng"]
 
 
 def trial_rng(seed: int, number: int) -> np.random.Generator:
@@ -27,6 +27,17 @@ def trial_rng(seed: int, number: int) -> np.random.Generator:
     search``, an Optuna study and an NNI experiment, and a resumed run does not repeat its first draws.
     """
     return np.random.default_rng([seed, number])
+
+
+def run_seed(rng: np.random.Generator) -> int:
+    """Return the seed of the run whose generator this is, as :func:`trial_rng` was given it.
+
+    For a strategy whose state is on disk, such as a trained network: what it keeps belongs to a run, while a generator
+    belongs to one proposal of it. Of a generator made otherwise, it is the first number that it was seeded with.
+    """
+    sequence = rng.bit_generator.seed_seq
+    entropy = getattr(sequence, "entropy", None)
+    return int(np.atleast_1d(np.asarray(entropy if entropy is not None else 0, dtype=object))[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,162 @@
+"""A method's run on disk: what its stages selected, and a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasplug.errors import DataError, InputError, MissingDependencyError, TrainingError
+from nasplug.files import write_whole
+from nasplug.spaces import Space
+from nasplug.strategies.supernet.method import Method, Selection
+
+__all__ = ["Run"]
+
+_log = logging.getLogger(__name__)
+
+
+class Run:
+    """A run that lives in a folder: every stage is trained once, by whichever process needs it first.
+
+    The folder holds ``run.json`` (the facts), ``stage-0000.json`` and so on (what each stage selected) and
+    ``checkpoint.pt`` (the state after the latest). A process that is killed loses the stage it was in; the next one
+    goes on from the checkpoint, to the same result. Processes that share a folder wait for each other.
+
+    Args:
+        folder: where; made where it is missing.
+        facts: all that the run's result depends on, JSON-ready.
+        space: of the architectures.
+        build: makes the method, untrained; called once, when there is something to train.
+        stages: how many stages the method has.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], space: Space, build: Callable[[], Method], stages: int):
+        self.folder, self.stages = folder, stages
+        self._facts, self._space, self._build = dict(facts), space, build
+        self._known: list[Selection] = []
+        self._method: Method | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the state after the latest stage."""
+        return self.folder / "checkpoint.pt"
+
+    def selection(self, stage: int) -> Selection | None:
+        """Return what 0-based ``stage`` selects, None after the last; trains all that is missing up to it.
+
+        Raises:
+            TrainingError: a loss that is no number; the message names the stage and the last good checkpoint.
+            DataError: the folder cannot be written, or holds another run or damaged files.
+            MissingDependencyError: without torch.
+        """
+        if stage >= self.stages:
+            return None
+        while len(self._known) <= stage:
+            self._known.append(self._read(len(self._known)) or self._trained(len(self._known)))
+        return self._known[stage]
+
+    def method(self) -> Method:
+        """Return the method as it is after the last stage, training what is missing."""
+        self.selection(self.stages - 1)
+        return self._restored(self.stages)
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def _trained(self, stage: int) -> Selection:
+        """Return what a stage selects, trained here unless another process has just done it."""
+        try:
+            import torch  # noqa: F401 - one clear error, before anything is built
+            from filelock import FileLock
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"to train a supernet, nasplug needs the package {error.name!r}; pip install 'nasplug[torch]'"
+            ) from error
+        self._claim()
+        with FileLock(self.folder / "run.lock"):
+            done = self._read(stage)
+            if done is not None:
+                return done
+            method = self._restored(stage)
+            while method.done <= stage:
+                try:
+                    selection = method.advance()
+                except TrainingError as error:
+                    self._method = None
+                    good = f"the last good checkpoint is {self.checkpoint}" if method.done else "there is no checkpoint"
+                    raise TrainingError(
+                        f"{error}, in stage {method.done + 1} of {self.stages}; {good}. Lower the learning rate, "
+                        "or look at the images"
+                    ) from error
+                self._save(method, selection)
+                _log.info("%s: stage %d of %d: %s", self.folder.name, method.done, self.stages, dict(selection.facts))
+            return selection
+
+    def _claim(self) -> None:
+        """Write down whose folder this is, or refuse one that is another's."""
+        path, facts = self.folder / "run.json", json.dumps(self._facts, indent=2, sort_keys=True)
+        if not path.exists():
+            write_whole(path, lambda temporary: temporary.write_text(facts + "\n", encoding="utf-8"))
+        elif path.read_text(encoding="utf-8", errors="replace").strip() != facts:
+            raise DataError(
+                f"{self.folder} holds a run of other settings, or of another version (see {path}); remove the folder, "
+                "or choose another"
+            )
+
+    def _restored(self, stage: int) -> Method:
+        """Return the method with at most ``stage`` stages done: the one at hand, or from the checkpoint, or new."""
+        if self._method is not None and self._method.done == stage:
+            return self._method
+        self._method = None
+        method = self._build()
+        if self.checkpoint.exists():
+            import torch
+
+            try:
+                # weights_only: a checkpoint is data, and may come from outside.
+                state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+                method.restore(state)
+            except Exception as error:  # a damaged archive, or a state of another network, raises nearly anything
+                reason = " ".join(str(error).split())[:200]
+                raise DataError(
+                    f"{self.checkpoint} is damaged or of another supernet ({type(error).__name__}: {reason}); "
+                    "remove it to train anew"
+                ) from error
+            if method.done > stage:  # what later stages selected is known, what this one did was lost
+                method = self._build()
+        self._method = method
+        return method
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def _save(self, method: Method, selection: Selection) -> None:
+        import torch
+
+        state = method.state()
+        text = json.dumps({"ranking": selection.ranking.tolist(), "facts": dict(selection.facts)})
+        # What it selected first: a checkpoint without it would leave a gap, the other way round it is trained again.
+        write_whole(self._path(method.done - 1), lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_whole(self.checkpoint, lambda path: torch.save(state, path))
+
+    def _path(self, stage: int) -> Path:
+        return self.folder / f"stage-{stage:04d}.json"
+
+    def _read(self, stage: int) -> Selection | None:
+        """Return what a finished stage selected, None where there is no file."""
+        path = self._path(stage)
+        if not path.exists():
+            return None
+        self._claim()
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            rows = np.array(found["ranking"], dtype=np.int64).reshape(len(found["ranking"]), -1)
+            ranking = self._space.check(rows if len(rows) else np.empty((0, self._space.n_sites), np.int64))
+            if not isinstance(found["facts"], dict):
+                raise InputError("its facts are no mapping")
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise DataError(f"{path} is damaged ({error}); remove it to train the stage again") from error
+        return Selection(ranking, found["facts"])

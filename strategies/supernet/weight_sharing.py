@@ -1,0 +1,182 @@
+"""The strategies that choose among operations with shared weights: DARTS, DARTS-PT, Single Path One-Shot.
+
+Imports no torch: a strategy is known, and its options are checked, before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from nasplug.errors import InputError, UnknownNameError
+from nasplug.images import Images
+from nasplug.strategies.supernet.strategy import SupernetStrategy
+
+if TYPE_CHECKING:
+    from nasplug.spaces.modules.supernets import Supernet
+    from nasplug.strategies.supernet.data import Halves
+    from nasplug.strategies.supernet.method import Method
+
+__all__ = ["Darts", "DartsPT", "DartsPTFixedAlpha", "SinglePathOneShot", "WeightSharing"]
+
+_SMALL: Mapping[str, Mapping[str, int]] = {"nasbench201": {"channels": 8, "cells": 1}}
+"""Sizes of supernets for images of up to 16x16 pixels, by space."""
+
+_EPOCHS: Mapping[str, int] = {"nasbench201": 100}
+"""Of the first training where images are larger, as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSharing(SupernetStrategy):
+    """What strategies over a supernet of mixed edges have in common.
+
+    Args:
+        networks: ``small`` supernets for 8x8 pixels, ``full`` for the published sizes; None takes what fits.
+        epochs: of the first training; None takes the strategy's own.
+        batch_size: images a step.
+        learning_rate: of the weights, at the start of a cosine.
+        share: of the images that weights are trained on; architectures are compared on the others.
+
+    Raises:
+        UnknownNameError: another size of networks.
+        InputError: numbers out of range.
+    """
+
+    networks: Literal["small", "full"] | None = None
+    epochs: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 0.025
+    share: float = 0.5
+
+    spaces: ClassVar = ("nasbench201",)
+    small_epochs: ClassVar[int] = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.networks not in (None, "small", "full"):
+            raise UnknownNameError("size of networks", str(self.networks), ("small", "full"))
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"a supernet trains for at least 1 epoch, got {self.epochs}")
+
+    def is_small(self, images: Images) -> bool:
+        """Return whether the small networks are trained."""
+        return (self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")) == "small"
+
+    def epochs_on(self, images: Images) -> int:
+        """Return the epochs of the first training."""
+        own = self.small_epochs if self.is_small(images) else _EPOCHS[self.whole_space.name]
+        return own if self.epochs is None else self.epochs
+
+    def parts(self, images: Images, seed: int) -> tuple[Supernet, Halves]:
+        """Return an untrained supernet and the halves that it is trained on."""
+        from nasplug.spaces.modules.supernets import supernet
+        from nasplug.strategies.supernet.data import halves
+
+        data = halves(images, share=self.share, device=self.device)
+        sizes: dict[str, Any] = dict(_SMALL[self.whole_space.name]) if self.is_small(images) else {}
+        net = supernet(self.whole_space, classes=data.classes, in_channels=data.channels, seed=seed, **sizes)
+        return net, data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darts(WeightSharing):
+    """DARTS, first order: train a mixture of all operations, keep on each edge the one with the largest weight.
+
+    Source: Liu et al., ICLR 2019; settings of the search from DARTS-PT's code, which are the same. Every epoch is a
+    stage. After the last, architectures follow by the product of their weights.
+    """
+
+    def _stages(self, images: Images) -> int:
+        return self.epochs_on(images)
+
+    def _method(self, images: Images, seed: int) -> Method:
+        from nasplug.strategies.supernet.differentiable import Differentiable
+        from nasplug.strategies.supernet.mixture import Recipe
+
+        net, data = self.parts(images, seed)
+        recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        return Differentiable(net, data, recipe, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DartsPT(WeightSharing):
+    """DARTS with perturbation-based selection: edge by edge, keep the operation whose removal hurts most.
+
+    Source: Wang et al., Rethinking Architecture Selection in Differentiable NAS, ICLR 2021 (DARTS+PT), and its code.
+    After training, edges are decided in random order on the selection half; between two decisions the supernet is tuned
+    at a tenth of the learning rate. Every epoch and every decision is a stage. Differs: every decision comes after a
+    whole interval of tuning, the last one too; the selection images are not augmented, and always the same; equal
+    accuracies are told apart by the loss; an edge into a node that is dropped stays dropped while the next is chosen.
+
+    Args:
+        interval: epochs of tuning between two decisions; None takes 3 on small networks, else the published 5.
+        criterion: what a removal is judged by, ``accuracy`` or ``loss``.
+        renormalise: whether the rest of an edge is scaled up when an operation is removed.
+    """
+
+    interval: int | None = None
+    criterion: Literal["accuracy", "loss"] = "accuracy"
+    renormalise: bool = False
+
+    learn_logits: ClassVar[bool] = True
+    steps: ClassVar[Mapping[str, int]] = {"nasbench201": 6}
+
+    def _stages(self, images: Images) -> int:
+        return self.epochs_on(images) + self.steps[self.whole_space.name]
+
+    def _method(self, images: Images, seed: int) -> Method:
+        from nasplug.strategies.supernet.differentiable import Differentiable, Selecting
+        from nasplug.strategies.supernet.mixture import Recipe
+        from nasplug.strategies.supernet.selectors import Perturbation
+
+        net, data = self.parts(images, seed)
+        interval = self.interval if self.interval is not None else 3 if self.is_small(images) else 5
+        selecting = Selecting(Perturbation(self.criterion, self.renormalise), interval, self.learning_rate / 10)
+        recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        return Differentiable(net, data, recipe, seed, learn_logits=self.learn_logits, selecting=selecting)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DartsPTFixedAlpha(DartsPT):
+    """Perturbation-based selection on a supernet whose operations all weigh the same: DARTS+PT (fix alpha).
+
+    Source: as :class:`DartsPT`. Weights alone are trained. Differs: logits are zero, as in the paper; the code fixes
+    small random ones.
+    """
+
+    learn_logits: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinglePathOneShot(WeightSharing):
+    """Single Path One-Shot: train one random architecture a step, then search by the accuracy of shared weights.
+
+    Source: Guo et al., ECCV 2020: uniform paths, recalibrated batch norms, an evolution of 20 generations of 50.
+    Training is five stages, each ending in a look at random architectures; then every generation is one.
+
+    Args:
+        ranking: ``evolution``, or ``exhaustive``: every canonical class, on an enumerable space.
+        population: architectures of a generation.
+        generations: of the evolution.
+    """
+
+    ranking: Literal["evolution", "exhaustive"] = "evolution"
+    population: int = 50
+    generations: int = 20
+
+    small_epochs: ClassVar[int] = 60
+
+    def _stages(self, images: Images) -> int:
+        from nasplug.strategies.supernet.single_paths import TRAINING_STAGES
+
+        after = 1 if self.ranking == "exhaustive" else self.generations
+        return min(TRAINING_STAGES, self.epochs_on(images)) + after
+
+    def _method(self, images: Images, seed: int) -> Method:
+        from nasplug.strategies.supernet.mixture import Recipe
+        from nasplug.strategies.supernet.single_paths import Ranking, SinglePaths
+
+        net, data = self.parts(images, seed)
+        recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        return SinglePaths(net, data, recipe, Ranking(self.ranking, self.population, self.generations), seed)
