@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from nasplug.strategies.targets import TARGETS, log_regret, rank, zscore
 
@@ -21,6 +23,11 @@ def test_degenerate_values_give_finite_targets(name, values):
 
 def test_rank_scores_are_normal_quantiles():
     np.testing.assert_allclose(rank(np.array([3.0, 1.0, 2.0])), [0.9674216, -0.9674216, 0.0], atol=1e-6)
+
+
+def test_equal_values_share_the_mean_of_their_ranks():
+    values = np.random.default_rng(0).integers(0, 30, 200).astype(float)
+    np.testing.assert_array_equal(rank(values), ndtri((rankdata(values) - 0.5) / 200))
 
 
 def test_zscore_has_mean_0_and_deviation_1():
