@@ -52,6 +52,7 @@ class TrialLog:
         self._columns: _Columns | None = None
         self._seen: set[_Combination] = set()
         self._unseen: list[int] = []  # positions finished and not yet in _seen
+        self._claims: list[tuple[int, _Combination]] | None = None  # numbers and combinations of those not finished
         self._common: dict[str, BaseDistribution] | None = None
         self._unshared: list[int] = []  # positions finished and not yet in _common
 
@@ -72,6 +73,7 @@ class TrialLog:
         else:
             self._open = look
         self._trials = trials
+        self._claims = None
         return finished
 
     @property
@@ -175,10 +177,11 @@ class TrialLog:
         """Return whether another trial, finished or not, has exactly these parameters."""
         self._seen.update(_combination(self._trials[p].params) for p in self._unseen)
         self._unseen = []
+        if self._claims is None:
+            open_trials = [self._trials[p] for p in self._open]
+            self._claims = [(trial.number, _combination(_foreseen(trial))) for trial in open_trials]
         wanted = _combination(params)
-        return wanted in self._seen or any(
-            self._trials[p].number != own and _combination(_foreseen(self._trials[p])) == wanted for p in self._open
-        )
+        return wanted in self._seen or any(claim == wanted and number != own for number, claim in self._claims)
 
 
 def _same(one: BaseDistribution | None, other: BaseDistribution) -> bool:
