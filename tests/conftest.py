@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+# Before anything loads NumPy or torch, and for all processes that tests start: with a test a core, more threads than
+# that only wait for each other, and triple the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if TYPE_CHECKING:
     from nasplug.benchmarks import Benchmark
 
