@@ -198,53 +198,60 @@ def test_threads_do_not_repeat(space: Space | None) -> None:
 
 
 _WORKER = """
-import sys, warnings
+import json, sys
 import optuna
 sys.path.insert(0, {tests!r})
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-from test_optuna_sampler import First, Climb, small, SMALL, cell
+from test_optuna_sampler import First, SMALL, backend, cell, small
 from nasplug.plugins.optuna import NasSampler
-kind, where, space, n = sys.argv[1:]
-storage = (
-    optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where)) if kind == "journal"
-    else optuna.storages.RDBStorage("sqlite:///" + where, engine_kwargs={{"connect_args": {{"timeout": 100}}}})
-)
-sampler = NasSampler(First, seed=0, space=SMALL if space == "small" else None)
-study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
-print("ready", flush=True)
-sys.stdin.readline()
-study.optimize(small if space == "small" else cell, n_trials=int(n))
+for line in sys.stdin:
+    kind, where, space, n = json.loads(line)
+    sampler = NasSampler(First, seed=0, space=SMALL if space == "small" else None)
+    study = optuna.load_study(study_name="s", storage=backend(kind, where), sampler=sampler)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    study.optimize(small if space == "small" else cell, n_trials=n)
+    print("done", flush=True)
 """
+
+
+def backend(kind: str, where: str) -> Any:
+    if kind == "journal":
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
+    return optuna.storages.RDBStorage(f"sqlite:///{where}", engine_kwargs={"connect_args": {"timeout": 100}})
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[list[subprocess.Popen[str]]]:
+    """Four processes that load everything once; each takes one study after the other."""
+    command = [sys.executable, "-c", _WORKER.format(tests=str(Path(__file__).parent))]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
+    ]
+    yield started
+    for worker in started:
+        worker.communicate()
+    assert [worker.returncode for worker in started] == [0] * 4
+
+
+def answers(workers: list[subprocess.Popen[str]], line: str) -> list[str]:
+    """Tell all of them a line, then wait for what each of them says."""
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write(line + "\n")
+    return [worker.stdout.readline().strip() for worker in workers if worker.stdout is not None]
 
 
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
 @pytest.mark.parametrize(("space", "each"), [("small", 3), ("inferred", 4)])
-def test_four_processes_of_one_seed_never_repeat(tmp_path: Path, kind: str, space: str, each: int) -> None:
+def test_four_processes_of_one_seed_never_repeat(
+    workers: list[subprocess.Popen[str]], tmp_path: Path, kind: str, space: str, each: int
+) -> None:
     """A deterministic strategy makes every race a collision; the workers start at one moment."""
     where = str(tmp_path / "study")
-    backend = (
-        optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
-        if kind == "journal"
-        else optuna.storages.RDBStorage(f"sqlite:///{where}", engine_kwargs={"connect_args": {"timeout": 100}})
-    )
-    study = optuna.create_study(storage=backend, study_name="s")
-    code = _WORKER.format(tests=str(Path(__file__).parent))
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, kind, where, space, str(each)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for _ in range(4)
-    ]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"ready\n"
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write(b"\n")
-        worker.stdin.flush()
-    assert [worker.wait(120) for worker in workers] == [0] * 4
-    for worker in workers:
-        worker.communicate()
+    study = optuna.create_study(storage=backend(kind, where), study_name="s")
+    assert answers(workers, json.dumps([kind, where, space, each])) == ["ready"] * 4
+    assert answers(workers, "go") == ["done"] * 4
     assert len(study.trials) == 4 * each
     assert distinct(study)
 
