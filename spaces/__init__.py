@@ -9,6 +9,7 @@ from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
 from nasplug.spaces.nasbench_macro import NASBenchMacro
 from nasplug.spaces.ofa_mobilenetv3 import OFAMobileNetV3
 from nasplug.spaces.parameters import Categorical, Float, Integer, Parameter
+from nasplug.spaces.single_path import SinglePathDigits, SinglePathImageNet, SinglePathImageNetSE
 from nasplug.spaces.user import ParameterSpace
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
     "OFAMobileNetV3",
     "Parameter",
     "ParameterSpace",
+    "SinglePathDigits",
+    "SinglePathImageNet",
+    "SinglePathImageNetSE",
     "Space",
     "encoded_space",
 ]

@@ -12,7 +12,7 @@ from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
 from nasplug.spaces.parameters import Categorical
 
-__all__ = ["OPERATIONS", "STAGES", "NASBenchMacro"]
+__all__ = ["OPERATIONS", "STAGES", "NASBenchMacro", "identities_last"]
 
 OPERATIONS = ("identity", "mbconv_k3_e3", "mbconv_k5_e6")
 """Operation names in code order; the digits of architecture strings."""
@@ -56,29 +56,29 @@ class NASBenchMacro(Space):
 
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return the class id of each row, ``(n,)``: the key of the member whose stages end in their identities."""
-        return self.keys(_identities_last(genotypes))
+        return self.keys(identities_last(genotypes))
 
     def representative(self, genotypes: Genotypes) -> Genotypes:
-        return _identities_last(genotypes)
+        return identities_last(genotypes)
 
     def _encode_path(self, genotypes: Genotypes) -> NDArray[np.float32]:
-        settled = _identities_last(genotypes)
+        settled = identities_last(genotypes)
         columns = []
         for start, length in zip(_STARTS, STAGES, strict=True):
             function = settled[:, start : start + length] @ 3 ** np.arange(length - 1, -1, -1)
-            possible = _identities_last(np.indices((3,) * length).reshape(length, -1).T, starts=(0,), stages=(length,))
+            possible = identities_last(np.indices((3,) * length).reshape(length, -1).T, starts=(0,), stages=(length,))
             numbers = np.unique(possible @ 3 ** np.arange(length - 1, -1, -1))
             columns.append(function[:, None] == numbers)
         return np.concatenate(columns, axis=1).astype(np.float32)
 
 
-def _identities_last(
-    genotypes: Genotypes, starts: Sequence[int] = _STARTS, stages: Sequence[int] = STAGES
+def identities_last(
+    genotypes: Genotypes, starts: Sequence[int] = _STARTS, stages: Sequence[int] = STAGES, identity: int = 0
 ) -> Genotypes:
     """Return the chains with each stage's identities, its first layer aside, moved to the stage's end."""
     settled = np.array(genotypes, dtype=np.int64)
     for start, length in zip(starts, stages, strict=True):
         rest = settled[:, start + 1 : start + length]
-        order = np.argsort(rest == 0, axis=1, kind="stable")
+        order = np.argsort(rest == identity, axis=1, kind="stable")
         settled[:, start + 1 : start + length] = np.take_along_axis(rest, order, 1)
     return settled

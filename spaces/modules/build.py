@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Space
-from nasplug.spaces.modules import darts, elastic, nasbench201, nasbench_macro
+from nasplug.spaces.modules import darts, elastic, nasbench201, nasbench_macro, single_path
 from nasplug.spaces.modules.seeding import seeded
 
 __all__ = ["network"]
@@ -22,6 +23,7 @@ _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "nasbench-macro": nasbench_macro.network,
     "darts": darts.network,
     "elastic": elastic.network,
+    **{name: partial(single_path.network, space) for name, space in single_path.SPACES.items()},
 }
 
 
@@ -40,7 +42,7 @@ def network(
     sizes and seed give the same weights, and the global stream is not touched.
 
     Args:
-        space: ``nasbench201``, ``nasbench-macro``, ``darts`` or ``elastic``.
+        space: ``nasbench201``, ``nasbench-macro``, ``darts``, ``elastic`` or one of the ``single-path`` ones.
         genotype: one architecture of it, ``(s,)``.
         classes: outputs.
         in_channels: channels of the images.

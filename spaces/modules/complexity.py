@@ -11,7 +11,9 @@ classifier, NAS-Bench-Macro's do not; each function here agrees with its space's
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,20 @@ from nasplug.spaces.base import Genotypes, Space
 from nasplug.spaces.darts import OPERATIONS, cell_edges
 from nasplug.spaces.elastic import Elastic
 from nasplug.spaces.modules.layout import (
+    SINGLE_PATH_SIZES,
     DARTSCell,
     darts_cells,
     elastic_layers,
     macro_layers,
     require_even_sides,
     require_positive,
+)
+from nasplug.spaces.single_path import (
+    SinglePath,
+    SinglePathDigits,
+    SinglePathImageNet,
+    SinglePathImageNetSE,
+    squeeze_units,
 )
 
 __all__ = [
@@ -41,6 +51,8 @@ __all__ = [
     "nasbench_macro_flops",
     "nasbench_macro_params",
     "params",
+    "single_path_flops",
+    "single_path_params",
 ]
 
 Counts = NDArray[np.int64]
@@ -276,6 +288,49 @@ def _elastic_blocks(genotypes: Genotypes, inputs: Counts) -> tuple[Counts, Count
     return kernel, np.array(space.expansions)[genotypes[:, space.expand_sites]] * inputs * space.active(genotypes)
 
 
+# -- Single-Path NAS ---------------------------------------------------------------------------------------------------
+
+
+def single_path_params(space: SinglePath, genotypes: Genotypes, **sizes: Any) -> Counts:
+    """Return the parameters of each network of a Single-Path space, ``(n,)``; sizes are ``SinglePathSizes``'s."""
+    s = dataclasses.replace(SINGLE_PATH_SIZES[space.name], **sizes)
+    table = []
+    for inputs, outputs, _ in s.layers():
+        row = []
+        for block in space.blocks:
+            hidden, units = block.expansion * inputs, squeeze_units(block, inputs)
+            squeeze = 2 * hidden * units + units + hidden if units else 0
+            row.append(hidden * (inputs + block.kernel**2 + outputs + 4) + 2 * outputs + squeeze)
+        table.append([*row, 0])
+    before, after = s.widths[-1], s.final
+    fixed = 9 * s.in_channels * s.stem + 2 * s.stem
+    fixed += s.stem * (9 + s.first + 2) + 2 * s.first
+    fixed += 6 * before * (before + 9 + after + 4) + 2 * after
+    fixed += after * s.width + 2 * s.width + (s.width + 1) * s.classes
+    return fixed + _summed(table, genotypes)
+
+
+def single_path_flops(space: SinglePath, genotypes: Genotypes, *, size: int = 224, **sizes: Any) -> Counts:
+    """Return the multiply-adds of each network of a Single-Path space on an image of ``size`` x ``size``, ``(n,)``."""
+    s = dataclasses.replace(SINGLE_PATH_SIZES[space.name], **sizes)
+    require_positive(size=size)
+    side = -(-size // s.stem_stride)
+    fixed = 9 * s.in_channels * s.stem * side**2 + s.stem * (9 + s.first) * side**2
+    table = []
+    for inputs, outputs, stride in s.layers():
+        before, side = side**2, -(-side // stride)
+        after = side**2
+        row = []
+        for block in space.blocks:
+            hidden = block.expansion * inputs
+            squeeze = 2 * hidden * squeeze_units(block, inputs)
+            row.append(hidden * (inputs * before + block.kernel**2 * after + outputs * after) + squeeze)
+        table.append([*row, 0])
+    fixed += 6 * s.widths[-1] * (s.widths[-1] + 9 + s.final) * side**2
+    fixed += s.final * s.width * side**2 + s.width * s.classes
+    return fixed + _summed(table, genotypes)
+
+
 # -- what they share ---------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +345,10 @@ _FORMS: Mapping[str, tuple[Callable[..., Counts], Callable[..., Counts]]] = {
     "nasbench-macro": (nasbench_macro_params, nasbench_macro_flops),
     "darts": (darts_params, darts_flops),
     "elastic": (elastic_params, elastic_flops),
+    **{
+        space.name: (partial(single_path_params, space), partial(single_path_flops, space))
+        for space in (SinglePathDigits(), SinglePathImageNet(), SinglePathImageNetSE())
+    },
 }
 
 

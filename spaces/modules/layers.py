@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvNorm", "FactorizedReduce", "Head", "Norm", "ReLUConvNorm", "Zero", "conv"]
+__all__ = ["ConvNorm", "FactorizedReduce", "Head", "Norm", "ReLUConvNorm", "SqueezeExcite", "Zero", "conv"]
 
 Norm = Callable[[int], nn.Module]
 """Makes the normalisation of so many channels. ``nn.BatchNorm2d``, or for a supernet, whose mixture weights an affine
@@ -60,6 +60,17 @@ class FactorizedReduce(nn.Module):
         halves = torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1)
         out: Tensor = self.norm(halves)
         return out
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by what all channels' means say: 1x1 to ``units``, ReLU, 1x1 back, sigmoid."""
+
+    def __init__(self, channels: int, units: int):
+        super().__init__()
+        self.reduce, self.excite = nn.Conv2d(channels, units, 1), nn.Conv2d(units, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.excite(torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
 
 
 class Zero(nn.Module):

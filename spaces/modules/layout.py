@@ -5,18 +5,22 @@ The torch networks and the closed forms of :mod:`nasplug.spaces.modules.complexi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
 from nasplug.errors import InputError
 from nasplug.spaces import elastic
 from nasplug.spaces.nasbench_macro import STAGES
+from nasplug.spaces.single_path import DIGITS_STAGES, IMAGENET_STAGES
 
 __all__ = [
     "ELASTIC_SMALL",
+    "SINGLE_PATH_SIZES",
     "DARTSCell",
     "MacroLayer",
+    "SinglePathSizes",
     "darts_cells",
     "elastic_layers",
     "macro_layers",
@@ -88,6 +92,60 @@ def elastic_layers(
     return tuple(layers)
 
 
+@dataclass(frozen=True)
+class SinglePathSizes:
+    """Sizes of a Single-Path network; the defaults are the published ones, for images of 224x224.
+
+    Attributes:
+        stages: searchable layers a stage.
+        stem: channels of the 3x3 convolution.
+        stem_stride: its stride.
+        first: channels that leave the fixed layer behind it, kernel 3 without expansion.
+        widths: channels of each searchable stage.
+        strides: of the first layer of each.
+        final: channels that leave the fixed layer behind the stages, kernel 3 with expansion 6.
+        width: channels of the 1x1 convolution before the head.
+        classes: outputs.
+        in_channels: channels of the images.
+
+    Raises: InputError where widths or strides, each 1 or 2, are not one a stage, or a size is not at least 1.
+    """
+
+    stages: tuple[int, ...] = IMAGENET_STAGES
+    stem: int = 32
+    stem_stride: int = 2
+    first: int = 16
+    widths: tuple[int, ...] = (24, 40, 80, 96, 192)
+    strides: tuple[int, ...] = (2, 2, 2, 1, 2)
+    final: int = 320
+    width: int = 1280
+    classes: int = 1000
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        count = len(self.stages)
+        if not len(self.widths) == len(self.strides) == count:
+            raise InputError(
+                f"widths and strides are {count} numbers each, one a stage; got {self.widths}, {self.strides}"
+            )
+        if not all(stride in (1, 2) for stride in (self.stem_stride, *self.strides)):
+            raise InputError(f"strides are 1 or 2, got {(self.stem_stride, *self.strides)}")
+        require_positive(
+            **{name: getattr(self, name) for name in ("stem", "first", "final", "width", "classes", "in_channels")},
+            **{f"width {i}": width for i, width in enumerate(self.widths, 1)},
+        )
+
+    def layers(self) -> tuple[MacroLayer, ...]:
+        """Return the searchable layers."""
+        layers = []
+        channels = self.first
+        for length, width, stride in zip(self.stages, self.widths, self.strides, strict=True):
+            layers.append(MacroLayer(channels, width, stride))
+            layers += [MacroLayer(width, width, 1)] * (length - 1)
+            channels = width
+        return tuple(layers)
+
+
 def darts_cells(channels: int = 36, layers: int = 20) -> tuple[DARTSCell, ...]:
     """Return the cells of a network: those at one and two thirds of the depth reduce, and double the width.
 
@@ -117,3 +175,11 @@ def require_even_sides(size: int, halvings: int, space: str) -> None:
     require_positive(size=size)
     if size % 2**halvings:
         raise InputError(f"networks of {space!r} need images with sides divisible by {2**halvings}, got {size}")
+
+
+SINGLE_PATH_SIZES: Mapping[str, SinglePathSizes] = {
+    "single-path-imagenet": SinglePathSizes(),
+    "single-path-imagenet-se": SinglePathSizes(),
+    "single-path-digits": SinglePathSizes(DIGITS_STAGES, 12, 1, 8, (12, 20), (1, 2), 32, 64, 10, 1),
+}
+"""Sizes of the registered spaces' networks, by name."""

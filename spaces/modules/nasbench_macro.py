@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasplug.errors import UnknownNameError
-from nasplug.spaces.modules.layers import ConvNorm, Head, Norm, conv
+from nasplug.spaces.modules.layers import ConvNorm, Head, Norm, SqueezeExcite, conv
 from nasplug.spaces.modules.layout import macro_layers, require_positive
 from nasplug.spaces.nasbench_macro import OPERATIONS
 
@@ -49,27 +49,33 @@ def operation(name: str, inputs: int, outputs: int, stride: int, *, norm: Norm =
 class InvertedResidual(nn.Module):
     """1x1 convolution to ``expansion * inputs``, depthwise convolution with the stride, 1x1 to ``outputs``.
 
-    Each is followed by a norm, the first two by ReLU. The input is added where shape and width stay.
+    Each is followed by a norm, the first two by ReLU; with expansion 1 there is no first. A squeeze-and-excitation of
+    ``squeeze`` units stands before the last. The input is added where shape and width stay.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, *, kernel: int, expansion: int, norm: Norm = nn.BatchNorm2d
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        *,
+        kernel: int,
+        expansion: int,
+        squeeze: int = 0,
+        norm: Norm = nn.BatchNorm2d,
     ):
         super().__init__()
         hidden = expansion * inputs
         self.residual = stride == 1 and inputs == outputs
-        self.layers = nn.Sequential(
-            OrderedDict(
-                expand=conv(inputs, hidden, 1),
-                expand_norm=norm(hidden),
-                expand_relu=nn.ReLU(),
-                depthwise=conv(hidden, hidden, kernel, stride=stride, groups=hidden),
-                depthwise_norm=norm(hidden),
-                depthwise_relu=nn.ReLU(),
-                project=conv(hidden, outputs, 1),
-                project_norm=norm(outputs),
-            )
-        )
+        layers = OrderedDict[str, nn.Module]()
+        if expansion > 1:
+            layers |= {"expand": conv(inputs, hidden, 1), "expand_norm": norm(hidden), "expand_relu": nn.ReLU()}
+        layers["depthwise"] = conv(hidden, hidden, kernel, stride=stride, groups=hidden)
+        layers |= {"depthwise_norm": norm(hidden), "depthwise_relu": nn.ReLU()}
+        if squeeze:
+            layers["squeeze"] = SqueezeExcite(hidden, squeeze)
+        layers |= {"project": conv(hidden, outputs, 1), "project_norm": norm(outputs)}
+        self.layers = nn.Sequential(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layers(x)

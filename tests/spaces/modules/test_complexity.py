@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from nasplug.errors import InputError
-from nasplug.spaces import DARTS, NASBench201, NASBenchGraph, NASBenchMacro
+from nasplug.spaces import (
+    DARTS,
+    NASBench201,
+    NASBenchGraph,
+    NASBenchMacro,
+    SinglePathDigits,
+    SinglePathImageNetSE,
+)
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.build import network
 from nasplug.spaces.modules.counting import count_multiply_adds, count_params
@@ -58,6 +65,8 @@ SIZES = [
     (CELLS, {"channels": 5, "layers": 3, "classes": 3}, 8, 10),
     (CELLS, {"channels": 4, "layers": 1}, 8, 5),
     (CELLS, {"channels": 4, "layers": 2}, 8, 5),
+    (SinglePathDigits(), {"in_channels": 1}, 8, 5),
+    (SinglePathImageNetSE(), {"stem": 5, "first": 4, "widths": (6, 8, 8, 9, 4), "width": 7, "classes": 3}, 33, 10),
 ]
 
 
