@@ -21,7 +21,12 @@ from typing import Any
 
 import yaml
 
-NNICTL = [sys.executable, "-m", "nni.tools.nnictl.nnictl"]
+_PATIENT = (
+    "from nni.experiment import launcher; from nni.tools.nnictl import nnictl; "
+    "launcher._check_rest_server.__defaults__ = (60, None); nnictl.parse_args()"
+)
+NNICTL = [sys.executable, "-c", _PATIENT]
+"""NNI's command, which waits a minute for its own manager and not three seconds: a busy machine needs more."""
 
 
 def free_port() -> int:
@@ -75,13 +80,13 @@ class Experiment:
     def nnictl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run nnictl in this experiment's home."""
         return subprocess.run(
-            [*NNICTL, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=120
+            [*NNICTL, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=250
         )
 
     def nasplug(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run nasplug in this experiment's home."""
         command = [sys.executable, "-c", "from nasplug.plugins.cli import main; main()", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=250)
 
     def create(self, port: int | None = None) -> Experiment:
         """Start; raises RuntimeError with nnictl's own words."""
@@ -143,7 +148,7 @@ class Experiment:
         """Return the experiment's status."""
         return str(self.rest("/check-status")["status"])
 
-    def wait(self, *wanted: str, timeout_s: float = 120) -> str:
+    def wait(self, *wanted: str, timeout_s: float = 250) -> str:
         """Return the status once it is one of those wanted; raises TimeoutError with the logs."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -153,7 +158,7 @@ class Experiment:
             time.sleep(0.3)
         raise TimeoutError(f"status {self.status()}, waited for {wanted}\n{self.log()[-3000:]}")
 
-    def wait_for(self, jobs: int, status: str = "SUCCEEDED", timeout_s: float = 120) -> list[dict[str, Any]]:
+    def wait_for(self, jobs: int, status: str = "SUCCEEDED", timeout_s: float = 250) -> list[dict[str, Any]]:
         """Return the trial jobs of a status once there are so many."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:

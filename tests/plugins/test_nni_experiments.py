@@ -168,7 +168,7 @@ def test_trials_that_fail_in_every_way_and_an_exhausted_space_end_as_done(tmp_pa
     limits = {"trialConcurrency": 2, "maxTrialNumber": 50, "maxTrialDuration": "20s"}
     with Experiment(tmp_path, made, **limits) as experiment:
         experiment.create()
-        experiment.wait("DONE", timeout_s=240)
+        experiment.wait("DONE")
         jobs = experiment.rest("/trial-jobs")
         log = experiment.log()
     assert len(jobs) == 5
