@@ -44,10 +44,12 @@ def nearly(data: Path) -> Path:
     return folder
 
 
-def test_kill_9_then_the_same_command_goes_on_to_the_table(nearly: Path, data: Path) -> None:
-    command = [*SHELL, "data", "build", "digits201", "--seeds", "2", "--json"]
+def test_kill_9_then_the_same_command_goes_on_to_the_table(
+    nearly: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "build", "digits201", "--seeds", "2", "--json"]
     first = Chunk("digits201", "seed-0", LAST).path(nearly)
-    killed = subprocess.Popen([*command, "--jobs", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen([*SHELL, *command, "--jobs", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not first.exists() and killed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -57,9 +59,8 @@ def test_kill_9_then_the_same_command_goes_on_to_the_table(nearly: Path, data: P
     kept = first.read_bytes()
     assert not Chunk("digits201", SECONDS, LAST).path(nearly).exists()
 
-    done = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
+    assert run([*command, "--jobs", "2"]) == 0
+    facts = json.loads(capsys.readouterr().out)
     assert first.read_bytes() == kept
     assert (facts["table"], facts["chunks"]) == ("digits201-local", 3 * (LAST + 1))
     curves = [read_chunk(PLAN, Chunk("digits201", f"seed-{seed}", LAST), nearly) for seed in (0, 1)]
