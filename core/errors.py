@@ -35,7 +35,13 @@ class SpaceExhaustedError(InputError):
 
 
 class TrainingError(NasplugError, ArithmeticError):
-    """A training that cannot go on: its loss is no number."""
+    """A training that cannot go on: its loss is no number, or nothing is left that could learn.
+
+    Attributes:
+        remedy: what to do about it, a sentence without its full stop.
+    """
+
+    remedy = "Lower the learning rate, or look at the images"
 
 
 class MissingDependencyError(NasplugError, ImportError):

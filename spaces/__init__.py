@@ -11,6 +11,7 @@ from nasplug.spaces.ofa_mobilenetv3 import OFAMobileNetV3
 from nasplug.spaces.parameters import Categorical, Float, Integer, Parameter
 from nasplug.spaces.single_path import SinglePathDigits, SinglePathImageNet, SinglePathImageNetSE
 from nasplug.spaces.user import ParameterSpace
+from nasplug.spaces.widths import MobileNetWidths, ResNetWidths, VGGWidths, WidthSpace
 
 __all__ = [
     "DARTS",
@@ -21,6 +22,7 @@ __all__ = [
     "Float",
     "Genotypes",
     "Integer",
+    "MobileNetWidths",
     "NASBench201",
     "NASBenchGraph",
     "NASBenchGraphProteins",
@@ -28,9 +30,12 @@ __all__ = [
     "OFAMobileNetV3",
     "Parameter",
     "ParameterSpace",
+    "ResNetWidths",
     "SinglePathDigits",
     "SinglePathImageNet",
     "SinglePathImageNetSE",
     "Space",
+    "VGGWidths",
+    "WidthSpace",
     "encoded_space",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Space
-from nasplug.spaces.modules import darts, elastic, nasbench201, nasbench_macro, single_path
+from nasplug.spaces.modules import convnets, darts, elastic, nasbench201, nasbench_macro, single_path
 from nasplug.spaces.modules.seeding import seeded
 
 __all__ = ["network"]
@@ -23,6 +23,7 @@ _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "nasbench-macro": nasbench_macro.network,
     "darts": darts.network,
     "elastic": elastic.network,
+    **{name: partial(convnets.network, name) for name in convnets.SPACES},
     **{name: partial(single_path.network, space) for name, space in single_path.SPACES.items()},
 }
 

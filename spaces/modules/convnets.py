@@ -7,17 +7,31 @@ group, in the order of the space (:mod:`nasplug.spaces.widths`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasplug.errors import InputError
 from nasplug.spaces.modules.layers import ConvNorm, Head, conv
 from nasplug.spaces.modules.layout import require_positive
-from nasplug.spaces.widths import MOBILENET, MOBILENET_ENDS, RESNET, VGG, mobilenet_groups, resnet_groups, vgg_groups
+from nasplug.spaces.widths import (
+    MOBILENET,
+    MOBILENET_ENDS,
+    RESNET,
+    VGG,
+    MobileNetWidths,
+    ResNetWidths,
+    VGGWidths,
+    WidthSpace,
+    mobilenet_groups,
+    resnet_groups,
+    vgg_groups,
+)
 
-__all__ = ["mobilenet", "resnet", "vgg"]
+__all__ = ["SPACES", "mobilenet", "network", "resnet", "vgg"]
 
 
 def vgg(
@@ -152,6 +166,20 @@ def mobilenet(
     last = next(place)
     ending: list[tuple[str, nn.Module]] = [("last", ConvNorm(inputs, last, 1)), ("last_act", nn.ReLU6())]
     return nn.Sequential(OrderedDict([*layers, *ending, ("head", Head(last, classes))]))
+
+
+SPACES: Mapping[str, tuple[Callable[[], WidthSpace], Callable[..., nn.Sequential]]] = {
+    "vgg-widths": (VGGWidths, vgg),
+    "resnet-widths": (ResNetWidths, resnet),
+    "mobilenet-widths": (MobileNetWidths, mobilenet),
+}
+"""Spaces of widths by name, and what builds their networks."""
+
+
+def network(name: str, genotype: NDArray[np.int64], *, classes: int = 10, in_channels: int = 3) -> nn.Sequential:
+    """Return the network of a valid genotype ``(s,)`` of the space ``name``."""
+    space, build = SPACES[name]
+    return build(space().counts(genotype[None])[0], classes=classes, in_channels=in_channels)
 
 
 def _widths(

@@ -89,8 +89,7 @@ class Run:
                     self._method = None
                     good = f"the last good checkpoint is {self.checkpoint}" if method.done else "there is no checkpoint"
                     raise TrainingError(
-                        f"{error}, in stage {method.done + 1} of {self.stages}; {good}. Lower the learning rate, "
-                        "or look at the images"
+                        f"{error}, in stage {method.done + 1} of {self.stages}; {good}. {error.remedy}"
                     ) from error
                 self._save(method, selection)
                 _log.info("%s: stage %d of %d: %s", self.folder.name, method.done, self.stages, dict(selection.facts))
@@ -153,8 +152,8 @@ class Run:
         self._claim()
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            rows = np.array(found["ranking"], dtype=np.int64).reshape(len(found["ranking"]), -1)
-            ranking = self._space.check(rows if len(rows) else np.empty((0, self._space.n_sites), np.int64))
+            nothing = np.empty((0, self._space.n_sites), np.int64)
+            ranking = self._space.check(np.array(found["ranking"], dtype=np.int64) if found["ranking"] else nothing)
             if not isinstance(found["facts"], dict):
                 raise InputError("its facts are no mapping")
         except (ValueError, KeyError, TypeError, OSError) as error:
