@@ -1,6 +1,6 @@
 """Accuracy against latency: the hypervolume that searches with two objectives reach, and a picture of their fronts.
 
-    python benchmarks/reproduce/latency_pareto.py [--seeds 20] [--jobs 2] [--out DIR] [--quick]
+    python benchmarks/reproduce/latency_pareto.py [--seeds 10] [--jobs 2] [--out DIR] [--quick]
 
 A query buys a validation label and looks up the table's latency. ``weaknas``, ``optuna:nsga2`` and ``optuna:tpe``
 (default settings) see both and maximise the one, minimise the other; ``random`` needs neither. Strategies that know one
@@ -42,7 +42,7 @@ from nasplug.strategies import History, trial_rng
 from nasplug.strategies.pareto import fronts
 
 TABLES = ("nasbench201-cifar10", "nasbench201-imagenet16-120", "nasbench-graph-arxiv")
-QUERIES = (50, 100, 200)
+QUERIES = (20, 50, 100)
 BOTH = ("random", "optuna:nsga2", "optuna:tpe", "weaknas")
 ONE = ("regularized-evolution", "local-search", "weaknas")
 QUANTILES = (0.125, 0.25, 0.375, 0.5)
@@ -221,7 +221,7 @@ def main() -> None:
     """Search, print the tables, write ``summary.json`` and ``pareto.html``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="accepted for uniformity; the tables are built in")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("latency_pareto"))
     parser.add_argument("--quick", action="store_true", help="one table, 2 seeds, 40 queries")
