@@ -2,6 +2,7 @@
 
 from nasplug.spaces.base import EnumeratedSpace, Genotypes, Space, encoded_space
 from nasplug.spaces.darts import DARTS
+from nasplug.spaces.darts_reduced import DARTSS1, DARTSS2, DARTSS3, DARTSS4
 from nasplug.spaces.elastic import Elastic
 from nasplug.spaces.fbnet import FBNet
 from nasplug.spaces.nasbench201 import NASBench201
@@ -15,6 +16,10 @@ from nasplug.spaces.widths import MobileNetWidths, ResNetWidths, VGGWidths, Widt
 
 __all__ = [
     "DARTS",
+    "DARTSS1",
+    "DARTSS2",
+    "DARTSS3",
+    "DARTSS4",
     "Categorical",
     "Elastic",
     "EnumeratedSpace",

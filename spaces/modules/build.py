@@ -21,7 +21,7 @@ __all__ = ["network"]
 _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "nasbench201": nasbench201.network,
     "nasbench-macro": nasbench_macro.network,
-    "darts": darts.network,
+    **{name: partial(darts.network, space) for name, space in darts.SPACES.items()},
     "elastic": elastic.network,
     **{name: partial(convnets.network, name) for name in convnets.SPACES},
     **{name: partial(single_path.network, space) for name, space in single_path.SPACES.items()},
@@ -43,7 +43,8 @@ def network(
     sizes and seed give the same weights, and the global stream is not touched.
 
     Args:
-        space: ``nasbench201``, ``nasbench-macro``, ``darts``, ``elastic`` or one of the ``single-path`` ones.
+        space: ``nasbench201``, ``nasbench-macro``, ``elastic``, ``darts`` or one of its reduced ones, or one of the
+            ``single-path`` ones.
         genotype: one architecture of it, ``(s,)``.
         classes: outputs.
         in_channels: channels of the images.

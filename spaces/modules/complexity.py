@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
-from nasplug.spaces.darts import OPERATIONS, cell_edges
+from nasplug.spaces.darts import DARTS, EDGES
+from nasplug.spaces.darts_reduced import REDUCED
 from nasplug.spaces.elastic import Elastic
 from nasplug.spaces.modules.layout import (
     SINGLE_PATH_SIZES,
-    DARTSCell,
     darts_cells,
     elastic_layers,
     macro_layers,
@@ -56,7 +56,6 @@ __all__ = [
 ]
 
 Counts = NDArray[np.int64]
-Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def params(space: Space, genotypes: Genotypes, **sizes: Any) -> Counts:
@@ -172,23 +171,25 @@ def nasbench_macro_flops(
 
 
 def darts_params(
-    genotypes: Genotypes, *, channels: int = 36, layers: int = 20, classes: int = 10, in_channels: int = 3
+    space: DARTS, genotypes: Genotypes, *, channels: int = 36, layers: int = 20, classes: int = 10, in_channels: int = 3
 ) -> Counts:
     """Return the parameters of each DARTS network without auxiliary head, ``(n,)``."""
     require_positive(classes=classes, in_channels=in_channels)
     cells = darts_cells(channels, layers)
     stem = 3 * channels
     total = np.full(len(genotypes), 9 * in_channels * stem + 2 * stem + (4 * cells[-1].channels + 1) * classes)
-    edges = _darts_edges(genotypes)
+    counted = _darts_operations(space, genotypes)
     for cell in cells:
         c = cell.channels
-        norms = np.array([0, 0, 0, 4 * c, 4 * c, 2 * c, 2 * c])
+        norms = {"sep_conv_3x3": 4 * c, "sep_conv_5x5": 4 * c, "dil_conv_3x3": 2 * c, "dil_conv_5x5": 2 * c}
         total += (cell.before_last + cell.last) * c + 4 * c
-        total += _darts_cell(cell, edges, _darts_weights(c) + norms, reduce=c * c + 2 * c)
+        costs = {name: count + norms.get(name, 0) for name, count in _darts_weights(c).items()}
+        total += counted[:, int(cell.reduction)] @ _darts_costs(space, costs, reduce=c * c + 2 * c)
     return total
 
 
 def darts_flops(
+    space: DARTS,
     genotypes: Genotypes,
     *,
     channels: int = 36,
@@ -203,38 +204,41 @@ def darts_flops(
     """
     require_positive(classes=classes, in_channels=in_channels)
     cells = darts_cells(channels, layers)
-    require_even_sides(size, 2, "darts")
+    require_even_sides(size, 2, space.name)
     fixed = 9 * in_channels * 3 * channels * size**2 + 4 * cells[-1].channels * classes
     total = np.full(len(genotypes), fixed)
-    edges = _darts_edges(genotypes)
+    counted = _darts_operations(space, genotypes)
     side = size
     for cell in cells:
         c = cell.channels
         total += (cell.before_last + cell.last) * c * side**2
         side //= 1 + cell.reduction
-        total += _darts_cell(cell, edges, _darts_weights(c), reduce=c * c) * side**2
+        total += counted[:, int(cell.reduction)] @ _darts_costs(space, _darts_weights(c), reduce=c * c) * side**2
     return total
 
 
-def _darts_weights(c: int) -> Counts:
-    """Return the convolution weights of each operation at width ``c`` and stride 1, ``(7,)``."""
+def _darts_weights(c: int) -> dict[str, int]:
+    """Return the convolution weights of the operations that have some, at width ``c`` and stride 1."""
     small, large = 9 * c + c * c, 25 * c + c * c
-    return np.array([0, 0, 0, 2 * small, 2 * large, small, large])
+    return {"sep_conv_3x3": 2 * small, "sep_conv_5x5": 2 * large, "dil_conv_3x3": small, "dil_conv_5x5": large}
 
 
-def _darts_edges(genotypes: Genotypes) -> tuple[Edges, Edges]:
-    """Return sources and operations ``(n, 8)`` of the normal and of the reduction cells."""
-    normal, reduction = np.split(genotypes, 2, axis=1)
-    return cell_edges(normal), cell_edges(reduction)
+def _darts_operations(space: DARTS, genotypes: Genotypes) -> Counts:
+    """Return how often each operation of the space occurs in a normal and in a reduction cell, ``(n, 2, o + 1)``.
+
+    The last column counts the skip connections that halve the sides, and so have weights.
+    """
+    places, codes = space.edges(genotypes)
+    names = np.array(space.operations)[space.named(places, codes)]
+    counts = (names[..., None] == np.array(space.operations)).sum(axis=2)
+    halving = (names == "skip_connect") & (np.array(EDGES)[places, 0] < 2)
+    halving[:, 0] = False
+    return np.concatenate([counts, halving.sum(axis=2, keepdims=True)], axis=2)
 
 
-def _darts_cell(cell: DARTSCell, edges: tuple[Edges, Edges], table: Counts, reduce: int) -> Counts:
-    """Return the sum over a cell's edges of ``table``, ``(n,)``, where a skip with stride 2 counts ``reduce``."""
-    sources, ops = edges[cell.reduction]
-    counts: Counts = table[ops].sum(axis=1)
-    if cell.reduction:
-        counts = counts + reduce * ((ops == OPERATIONS.index("skip_connect")) & (sources < 2)).sum(axis=1)
-    return counts
+def _darts_costs(space: DARTS, costs: Mapping[str, int], reduce: int) -> Counts:
+    """Return the costs that the columns of :func:`_darts_operations` stand for, ``(o + 1,)``."""
+    return np.array([*(costs.get(name, 0) for name in space.operations), reduce])
 
 
 # -- elastic -----------------------------------------------------------------------------------------------------------
@@ -343,7 +347,10 @@ def _summed(table: Sequence[int] | Sequence[Sequence[int]], genotypes: Genotypes
 _FORMS: Mapping[str, tuple[Callable[..., Counts], Callable[..., Counts]]] = {
     "nasbench201": (nasbench201_params, nasbench201_flops),
     "nasbench-macro": (nasbench_macro_params, nasbench_macro_flops),
-    "darts": (darts_params, darts_flops),
+    **{
+        space.name: (partial(darts_params, space), partial(darts_flops, space))
+        for space in (DARTS(), *(reduced() for reduced in REDUCED))
+    },
     "elastic": (elastic_params, elastic_flops),
     **{
         space.name: (partial(single_path_params, space), partial(single_path_flops, space))

@@ -5,7 +5,7 @@ Shapes: N images with sides H = W, divisible by 4; C the width of the first cell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 
 import numpy as np
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasplug.errors import InputError, UnknownNameError
-from nasplug.spaces.darts import CELLS, NODES, OPERATIONS, cell_edges
+from nasplug.spaces.darts import DARTS, EDGES, NODES, NOISE, OPERATIONS
+from nasplug.spaces.darts_reduced import REDUCED
 from nasplug.spaces.modules.layers import ConvNorm, FactorizedReduce, Head, Norm, ReLUConvNorm, conv
 from nasplug.spaces.modules.layout import DARTSCell, darts_cells, require_positive
+from nasplug.spaces.modules.noise import Noise
 
 __all__ = [
+    "SPACES",
     "AuxiliaryHead",
     "Cell",
     "SeparableConv",
@@ -30,11 +33,15 @@ __all__ = [
 ]
 
 
+SPACES: Mapping[str, DARTS] = {space.name: space for space in (DARTS(), *(reduced() for reduced in REDUCED))}
+
+
 def operation(name: str, channels: int, stride: int, *, norm: Norm = nn.BatchNorm2d) -> nn.Module:
     """Return the operation on one edge of a cell, ``(N, channels, H, W) -> (N, channels, H / stride, W / stride)``.
 
     Args:
-        name: one of :data:`nasplug.spaces.darts.OPERATIONS`. A skip connection with stride 2 is a factorized reduce.
+        name: one of :data:`nasplug.spaces.darts.OPERATIONS`, or noise. A skip connection with stride 2 is a factorized
+            reduce.
         channels: the width of the cell.
         stride: 2 on the edges that leave the two inputs of a reduction cell, else 1.
         norm: makes the norms of the operations with weights. Pooling has none: a supernet adds one behind it.
@@ -55,7 +62,9 @@ def operation(name: str, channels: int, stride: int, *, norm: Norm = nn.BatchNor
             )
         case "dil_conv_3x3" | "dil_conv_5x5":
             return SeparableConv(channels, int(name[-1]), stride=stride, dilation=2, norm=norm)
-    raise UnknownNameError("operation of darts", name, OPERATIONS)
+        case "noise":
+            return Noise(stride)
+    raise UnknownNameError("operation of darts", name, (*OPERATIONS, NOISE))
 
 
 class SeparableConv(nn.Module):
@@ -231,6 +240,7 @@ class Skeleton(nn.Module):
 
 
 def network(
+    space: DARTS,
     genotype: NDArray[np.int64],
     *,
     channels: int = 36,
@@ -240,19 +250,27 @@ def network(
     auxiliary: bool = False,
     norm: Norm = nn.BatchNorm2d,
 ) -> Skeleton:
-    """Return the network of a valid genotype ``(22,)``: the paper's evaluation network with the default sizes."""
-    parts = dict(zip(CELLS, np.split(genotype[None], 2, axis=1), strict=True))
-    cells = {name: [rows[0].tolist() for rows in cell_edges(part)] for name, part in parts.items()}
+    """Return the network of a valid genotype ``(22,)``: the paper's evaluation network with the default sizes.
+
+    Args:
+        space: one of :data:`SPACES`.
+        genotype: one architecture of it.
+        channels, layers, classes, in_channels, auxiliary, norm: as :class:`Skeleton` takes them; the norm is that of
+            the cells, too.
+
+    Raises: InputError for sizes out of range.
+    """
+    places, codes = space.edges(genotype[None])
+    names = space.named(places, codes)[0].tolist()
 
     def cell(place: DARTSCell) -> Cell:
-        sources, ops = cells["reduce" if place.reduction else "normal"]
-        strides = [2 if place.reduction and source < 2 else 1 for source in sources]
+        ends = [EDGES[edge] for edge in places[0, int(place.reduction)]]
         edges = [
-            operation(OPERATIONS[op], place.channels, stride, norm=norm)
-            for op, stride in zip(ops, strides, strict=True)
+            operation(space.operations[op], place.channels, edge_stride(place, source), norm=norm)
+            for op, (source, _) in zip(names[place.reduction], ends, strict=True)
         ]
-        pairs = [sources[2 * i : 2 * i + 2] for i in range(len(NODES))]
-        return Cell(preprocessing(place, norm=norm), edges, pairs)
+        sources = [[source for source, end in ends if end == node] for node in NODES]
+        return Cell(preprocessing(place, norm=norm), edges, sources)
 
     return Skeleton(
         cell,
@@ -263,3 +281,8 @@ def network(
         auxiliary=auxiliary,
         norm=norm,
     )
+
+
+def edge_stride(place: DARTSCell, source: int) -> int:
+    """Return the stride of an edge: 2 where it leaves an input of a reduction cell, else 1."""
+    return 2 if place.reduction and source < 2 else 1

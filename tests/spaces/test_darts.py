@@ -1,11 +1,12 @@
+import ast
 from itertools import permutations
 
 import numpy as np
 import pytest
 
 from nasplug.errors import InputError
-from nasplug.spaces import DARTS
-from nasplug.spaces.darts import NODES, OPERATIONS
+from nasplug.spaces import DARTS, DARTSS1, DARTSS2, DARTSS3, DARTSS4
+from nasplug.spaces.darts import EDGES, NODES, OPERATIONS, everywhere
 
 SPACE = DARTS()
 
@@ -164,3 +165,104 @@ def test_hostile_and_damaged_texts_are_refused(old, new, why, capsys):
     with pytest.raises(InputError, match=why):
         SPACE.from_string([DARTS_V2, DARTS_V2.replace(old, new, 1) if old != ")" else DARTS_V2[:-1]])
     assert capsys.readouterr().out == ""
+
+
+# -- the reduced spaces ------------------------------------------------------------------------------------------------
+
+REDUCED = (DARTSS1(), DARTSS2(), DARTSS3(), DARTSS4())
+
+
+def test_reduced_spaces_offer_what_was_published():
+    s1, s2, s3, s4 = REDUCED
+    assert all(space.size == (180 * 2**8) ** 2 for space in REDUCED)
+    plain = ("skip_connect", "sep_conv_3x3")
+    assert [space.choices for space in REDUCED] == [(0, 1), plain, plain, ("noise", "sep_conv_3x3")]
+    assert [space.mixes_none for space in REDUCED] == [False, False, True, False]
+    normal, reduce = s1.on_edges
+    # As counted in the published lists: how many of the 14 edges offer it.
+    offered = [[sum(op in edge for edge in cell) for op in OPERATIONS] for cell in (normal, reduce)]
+    assert offered == [[2, 0, 12, 4, 0, 6, 4], [8, 6, 6, 1, 0, 2, 5]]
+    assert normal[EDGES.index((0, 4))] == ("max_pool_3x3", "skip_connect")
+    assert reduce[EDGES.index((1, 4))] == ("max_pool_3x3", "sep_conv_3x3")
+    assert reduce[EDGES.index((0, 2))] == reduce[EDGES.index((0, 3))] == ("max_pool_3x3", "avg_pool_3x3")
+    assert normal[EDGES.index((4, 5))] == ("dil_conv_3x3", "dil_conv_5x5")
+    assert len({SPACE, s1, s2, s3, s4}) == 5
+
+
+def test_a_code_means_the_operation_of_its_own_edge():
+    space = DARTSS1()
+    some = space.sample(50, np.random.default_rng(0))
+    for row, text, params in zip(some, space.to_string(some), space.to_params(some), strict=True):
+        for cell, name in enumerate(("normal", "reduce")):
+            edges = ast.literal_eval(text.split(f"{name}=")[1].split(f", {name}_concat")[0])
+            for i, node in enumerate(NODES):
+                for (op, source), letter in zip(edges[2 * i : 2 * i + 2], "ab", strict=True):
+                    pair = space.on_edges[cell][EDGES.index((source, node))]
+                    assert pair.index(op) == params[f"{name}_{node}_op_{letter}"]
+        np.testing.assert_array_equal(space.from_string([text])[0], row)
+
+
+@pytest.mark.parametrize("space", [SPACE, *REDUCED], ids=lambda space: space.name)
+def test_edges_come_back(space):
+    some = space.sample(300, np.random.default_rng(0))
+    places, codes = space.edges(some)
+    assert (np.diff(places) > 0).all()
+    into = np.array(EDGES)[places, 1]
+    assert (into == np.repeat(NODES, 2)).all()
+    np.testing.assert_array_equal(space.from_edges(places, codes), some)
+
+
+def test_numberings_of_a_reduced_cell_share_a_class_where_its_edges_offer_the_operations():
+    """Against every renumbering written down and read again: those that the space refuses are of no class."""
+    space, seen = DARTSS1(), 0
+    for genotype in space.sample(60, np.random.default_rng(1)):
+        normal, reduce = cells(SPACE.from_string(space.to_string(genotype[None]))[0])
+        family = []
+        for order in permutations(NODES):
+            if renumbering := renumbered(normal, order):
+                try:
+                    family.append(space.from_string([text_of((renumbering, reduce))])[0])
+                except InputError:
+                    continue
+        family = np.array(family)
+        seen += len(np.unique(family, axis=0)) > 1
+        assert len(np.unique(space.canonical(family))) == 1
+        assert space.canonical(family)[0] <= space.keys(family).min()
+        np.testing.assert_allclose(np.ptp(space.encode(family, "path"), axis=0), 0)
+        np.testing.assert_allclose(np.ptp(space.encode(family, "counts")[:, : len(space.operations)], axis=0), 0)
+    assert seen > 5
+
+
+def test_encodings_of_edges_with_lists_of_their_own_go_by_name():
+    space = DARTSS1()
+    some = space.sample(50, np.random.default_rng(0))
+    counts = space.encode(some, "counts")
+    texts = space.to_string(some)
+    for i, name in enumerate(space.operations):
+        assert counts[:, i].tolist() == [text.count(f"'{name}'") for text in texts]
+    widths = {kind: space.encode(some, kind).shape[1] for kind in space.encodings}
+    # 16 sites of two codes and pairs of sources; 6 names; 14 edges of two codes.
+    assert widths == {"onehot": 70, "pairwise": 70 + 2 * (4 + 16 + 28 + 44), "counts": 25, "adjacency": 56, "path": 168}
+
+
+def test_words_of_the_whole_space_that_a_reduced_one_lacks_are_refused():
+    with pytest.raises(InputError, match="no edge into node 2; operations: skip_connect, dil_conv_3x3"):
+        REDUCED[0].from_string([DARTS_V2])
+    skips = {node: [(0, "skip_connect"), (1, "skip_connect")] for node in NODES}
+    with pytest.raises(InputError, match=r"\('none', 0\) is no edge into node 4; operations: skip_connect, sep_conv"):
+        REDUCED[2].from_string([text_of((skips, skips | {4: [(0, "none"), (1, "skip_connect")]}))])
+
+
+@pytest.mark.parametrize(
+    "on_edges",
+    [
+        everywhere("skip_connect", "skip_connect"),
+        everywhere("skip_connect", "none"),
+        everywhere("skip_connect")[:1],
+        (everywhere("skip_connect")[0], everywhere("skip_connect")[1][:13]),
+        (everywhere("skip_connect")[0], everywhere("skip_connect", "sep_conv_3x3")[1]),
+    ],
+)
+def test_other_lists_of_operations_are_refused(on_edges):
+    with pytest.raises(InputError, match="'mine' needs, for each of 2 cells and 14 edges"):
+        DARTS("mine", on_edges)

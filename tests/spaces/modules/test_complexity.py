@@ -8,6 +8,10 @@ import pytest
 from nasplug.errors import InputError
 from nasplug.spaces import (
     DARTS,
+    DARTSS1,
+    DARTSS2,
+    DARTSS3,
+    DARTSS4,
     NASBench201,
     NASBenchGraph,
     NASBenchMacro,
@@ -65,6 +69,7 @@ SIZES = [
     (CELLS, {"channels": 5, "layers": 3, "classes": 3}, 8, 10),
     (CELLS, {"channels": 4, "layers": 1}, 8, 5),
     (CELLS, {"channels": 4, "layers": 2}, 8, 5),
+    *((space(), {"channels": 4, "layers": 3}, 8, 5) for space in (DARTSS1, DARTSS2, DARTSS3, DARTSS4)),
     (SinglePathDigits(), {"in_channels": 1}, 8, 5),
     (SinglePathImageNetSE(), {"stem": 5, "first": 4, "widths": (6, 8, 8, 9, 4), "width": 7, "classes": 3}, 33, 10),
 ]

@@ -35,7 +35,7 @@ def images(n, side, channels=3):
 
 
 def test_published_network_has_its_parameters():
-    assert count_params(darts.network(GENOTYPE)) == 3_349_342
+    assert count_params(darts.network(SPACE, GENOTYPE)) == 3_349_342
 
 
 def test_reductions_stand_at_one_and_two_thirds():
@@ -49,7 +49,7 @@ def test_reductions_stand_at_one_and_two_thirds():
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 5])
 def test_shallow_networks_run(layers):
-    net = darts.network(GENOTYPE, channels=4, layers=layers).eval()
+    net = darts.network(SPACE, GENOTYPE, channels=4, layers=layers).eval()
     assert net(images(1, 16)).shape == (1, 10)
     assert sum(place.reduction for place in darts_cells(4, layers)) == min(layers, 2)
 
@@ -67,7 +67,7 @@ def test_cell_sums_the_edges_of_each_node_and_puts_nodes_side_by_side():
 
 
 def test_genotype_edges_land_where_it_says():
-    net = darts.network(GENOTYPE, channels=4, layers=3)
+    net = darts.network(SPACE, GENOTYPE, channels=4, layers=3)
     normal, reduction = net.cells[0], net.cells[1]
     assert normal.sources == ((0, 1), (0, 1), (0, 1), (0, 2))
     # Node 4 of the normal cell: a skip from 0 and a separable convolution from 1, in the order of the sources.
@@ -163,7 +163,7 @@ def test_drop_path_spares_identities_and_evaluation():
 
 @pytest.mark.parametrize("arguments", [{"drop_path": 0.2}, {"drop_path": 1.0, "generator": torch.Generator()}])
 def test_drop_path_without_generator_or_with_nothing_left_is_refused(arguments):
-    net = darts.network(GENOTYPE, channels=4, layers=1)
+    net = darts.network(SPACE, GENOTYPE, channels=4, layers=1)
     with pytest.raises(InputError, match="drop path needs a probability in"):
         net(images(2, 8), **arguments)
 
@@ -191,7 +191,7 @@ def test_auxiliary_head_classifies_the_second_reduction():
 
 def test_norm_of_a_supernet_reaches_all_cells():
     net = darts.network(
-        GENOTYPE, channels=4, layers=3, auxiliary=True, norm=lambda width: nn.BatchNorm2d(width, affine=False)
+        SPACE, GENOTYPE, channels=4, layers=3, auxiliary=True, norm=lambda width: nn.BatchNorm2d(width, affine=False)
     )
     assert all(norm.weight is None for norm in net.modules() if isinstance(norm, nn.BatchNorm2d))
 
@@ -199,4 +199,4 @@ def test_norm_of_a_supernet_reaches_all_cells():
 @pytest.mark.parametrize("sizes", [{"channels": 0}, {"layers": 0}, {"classes": 0}, {"in_channels": np.int64(0)}])
 def test_sizes_that_make_no_network_are_refused(sizes):
     with pytest.raises(InputError, match="must be an integer of at least 1"):
-        darts.network(GENOTYPE, **sizes)
+        darts.network(SPACE, GENOTYPE, **sizes)
