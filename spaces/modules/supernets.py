@@ -21,12 +21,24 @@ from torch import Tensor, nn
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
-from nasplug.spaces.modules import nasbench201
+from nasplug.spaces.darts import CELLS, DARTS, NODES
+from nasplug.spaces.darts import EDGES as DARTS_EDGES
+from nasplug.spaces.modules import darts, nasbench201
 from nasplug.spaces.modules.layers import Norm, Zero
+from nasplug.spaces.modules.layout import DARTSCell
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.spaces.nasbench201 import EDGES, OPERATIONS
 
-__all__ = ["CELL_NORM", "NORM", "MixedEdge", "Mixture", "NASBench201Supernet", "Supernet", "supernet"]
+__all__ = [
+    "CELL_NORM",
+    "NORM",
+    "DARTSSupernet",
+    "MixedEdge",
+    "Mixture",
+    "NASBench201Supernet",
+    "Supernet",
+    "supernet",
+]
 
 NORM: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 """Statistics of the batch, always: running ones belong to the whole mixture and mislead about a part of it."""
@@ -163,7 +175,83 @@ class NASBench201Supernet(Supernet):
         return genotypes
 
 
-_SUPERNETS: Mapping[str, Callable[..., Supernet]] = {"nasbench201": NASBench201Supernet}
+class DARTSSupernet(Supernet):
+    """A normal and a reduction cell with all 14 edges; 1,930,618 parameters at C = 16 and 8 cells, as published.
+
+    Decisions are the edges of the normal cell in the order of :data:`nasplug.spaces.darts.EDGES`, then those of the
+    reduction cell. Both cells' edges of one place are decided together, normal first, and so are their nodes of one
+    number. Where the space mixes ``none`` in, that is choice 0, and not selectable. Behind pooling stands a norm, which
+    a network of the space does not have.
+
+    Source: Liu et al., DARTS, ICLR 2019, and the code of DARTS-PT. Differs: that code draws the edge of the reduction
+    cell of a step apart from that of the normal cell.
+
+    Args:
+        space: one of :data:`nasplug.spaces.modules.darts.SPACES`.
+        channels: C, the width of the first cells.
+        layers: cells in all; those at one and two thirds of the depth reduce.
+        classes: outputs.
+        in_channels: channels of the images.
+
+    Raises: InputError for sizes out of range.
+    """
+
+    steps = tuple((place, len(DARTS_EDGES) + place) for place in range(len(DARTS_EDGES)))
+    nodes = tuple(
+        tuple(
+            tuple(cell * len(DARTS_EDGES) + place for place, (_, end) in enumerate(DARTS_EDGES) if end == node)
+            for cell in range(len(CELLS))
+        )
+        for node in NODES
+        if node > 2
+    )
+
+    def __init__(self, space: DARTS, *, channels: int = 16, layers: int = 8, classes: int = 10, in_channels: int = 3):
+        super().__init__()
+        self.space: DARTS = space
+        self.choices = ("none",) * space.mixes_none + tuple(map(str, space.choices))
+        self._first = int(space.mixes_none)  # the choice that is the code 0
+        self.selectable = np.ones((len(CELLS) * len(DARTS_EDGES), len(self.choices)), dtype=bool)
+        self.selectable[:, : self._first] = False
+
+        def edge(place: DARTSCell, at: int) -> MixedEdge:
+            stride = darts.edge_stride(place, DARTS_EDGES[at][0])
+            operations = [_with_norm(name, place.channels, stride) for name in space.on_edges[place.reduction][at]]
+            nothing = [Zero()] * self._first
+            decision = place.reduction * len(DARTS_EDGES) + at
+            return MixedEdge([*nothing, *operations], self._mixture, decision, stride=stride)
+
+        def cell(place: DARTSCell) -> darts.Cell:
+            edges = [edge(place, at) for at in range(len(DARTS_EDGES))]
+            return darts.Cell(darts.preprocessing(place, norm=CELL_NORM), edges, [range(node) for node in NODES])
+
+        self.body = darts.Skeleton(
+            cell, channels=channels, layers=layers, classes=classes, in_channels=in_channels, norm=NORM
+        )
+
+    def genotype(self, chosen: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+        places = np.nonzero(kept.reshape(len(CELLS), -1))[1].reshape(1, len(CELLS), -1)
+        choices = np.take_along_axis(chosen.reshape(1, len(CELLS), -1), places, axis=2)
+        (row,) = self.space.from_edges(places, choices - self._first)
+        return row
+
+    def decisions(self, genotypes: Genotypes) -> NDArray[np.int64]:
+        places, codes = self.space.edges(genotypes)
+        chosen = np.full((len(genotypes), len(CELLS), len(DARTS_EDGES)), -1)
+        np.put_along_axis(chosen, places, codes + self._first, axis=2)
+        return chosen.reshape(len(genotypes), self.n_decisions)
+
+
+def _with_norm(name: str, channels: int, stride: int) -> nn.Module:
+    """Return an operation of DARTS with the norms of a supernet: one behind pooling, too, which has none of its own."""
+    operation = darts.operation(name, channels, stride, norm=CELL_NORM)
+    return nn.Sequential(operation, CELL_NORM(channels)) if "pool" in name else operation
+
+
+_SUPERNETS: Mapping[str, Callable[..., Supernet]] = {
+    "nasbench201": NASBench201Supernet,
+    **dict.fromkeys(darts.SPACES, DARTSSupernet),
+}
 
 
 def supernet(space: Space, *, classes: int, in_channels: int, seed: int | torch.Generator, **sizes: Any) -> Supernet:
