@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 # Before anything loads NumPy or torch, and for all processes that tests start: with a test a core, more threads than
 # that only wait for each other, and triple the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples every time, however long a busy machine takes over one of them.
+hypothesis.settings.register_profile("nasplug", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("nasplug")
 
 if TYPE_CHECKING:
     from nasplug.benchmarks import Benchmark
