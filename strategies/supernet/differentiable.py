@@ -15,7 +15,7 @@ from nasplug.spaces.modules.supernets import Supernet
 from nasplug.strategies.supernet.data import Halves
 from nasplug.strategies.supernet.evaluation import evaluator, require_masks
 from nasplug.strategies.supernet.method import Method, Selection
-from nasplug.strategies.supernet.mixture import UNDECIDED, MixtureTraining, Recipe
+from nasplug.strategies.supernet.mixture import UNDECIDED, MixtureTraining, Recipe, cosine
 from nasplug.strategies.supernet.ranking import ranked
 from nasplug.strategies.supernet.selectors import Perturbation, magnitude, strongest_inputs
 
@@ -29,18 +29,25 @@ class Selecting:
     Attributes:
         rule: what is missed most.
         interval: epochs of tuning between two decisions.
-        rate: learning rate of the tuning; constant.
+        rate: learning rate of the tuning, at its start.
+        final_rate: which it falls to along a cosine; None keeps it constant.
     """
 
     rule: Perturbation = field(default_factory=Perturbation)
     interval: int = 5
     rate: float = 0.0025
+    final_rate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.interval < 1 or not self.rate > 0:
+        if self.interval < 1 or not self.rate > 0 or not 0 <= (self.final_rate or 0) <= self.rate:
             raise InputError(
-                f"expected an interval of at least 1 epoch and a rate above 0, got {self.interval} and {self.rate}"
+                "expected an interval of at least 1 epoch, a rate above 0 and a final one between 0 and that, got "
+                f"{self.interval}, {self.rate} and {self.final_rate}"
             )
+
+    def rate_at(self, epoch: int, epochs: int) -> float:
+        """Return the learning rate of 0-based ``epoch`` of a tuning of ``epochs``."""
+        return cosine(self.rate, self.rate if self.final_rate is None else self.final_rate, epoch, epochs)
 
 
 class Differentiable(Method):
@@ -48,8 +55,8 @@ class Differentiable(Method):
 
     The stages of the training select by magnitude. Then, if ``selecting`` is given, come a stage for each of the
     supernet's ``steps``, in random order, and one for each of its ``nodes``, in random order: an edge is decided, the
-    supernet then tuned for ``interval`` epochs before the next. What is undecided goes by magnitude; with fixed logits, which all are
-    the same, only the last stage selects.
+    supernet then tuned for ``interval`` epochs before the next. What is undecided goes by magnitude; with fixed logits,
+    which all are the same, only the last stage selects.
 
     Args:
         net: the supernet.
@@ -91,8 +98,11 @@ class Differentiable(Method):
             require_masks(self.net, self.training.data.selection.images[:64], self.training.mixture().detach())
             self.training.restart(self.selecting.rate)
         else:
-            for epoch in range(self.selecting.interval):
-                self.training.epoch(turn, epoch)
+            interval = self.selecting.interval
+            tuning = interval * (len(self._steps) + len(self._nodes) - 1)
+            for epoch in range(interval):
+                rate = self.selecting.rate_at((turn - 1) * interval + epoch, tuning)
+                self.training.epoch(turn, epoch, rate=rate)
         if turn < len(self._steps):
             removals = [self._decide(decision) for decision in self._steps[turn]]
         else:

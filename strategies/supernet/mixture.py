@@ -19,7 +19,7 @@ from nasplug.errors import InputError, TrainingError
 from nasplug.spaces.modules.supernets import Supernet
 from nasplug.strategies.supernet.data import Halves
 
-__all__ = ["Decisions", "MixtureTraining", "Recipe"]
+__all__ = ["Decisions", "MixtureTraining", "Recipe", "cosine"]
 
 UNDECIDED = -1
 
@@ -64,7 +64,12 @@ class Recipe:
 
     def rate_at(self, epoch: int, epochs: int) -> float:
         """Return the learning rate of 0-based ``epoch`` of a cosine of ``epochs``."""
-        return self.final_rate + (self.learning_rate - self.final_rate) * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        return cosine(self.learning_rate, self.final_rate, epoch, epochs)
+
+
+def cosine(first: float, final: float, epoch: int, epochs: int) -> float:
+    """Return what falls from ``first`` to ``final`` along half a cosine, at 0-based ``epoch`` of ``epochs``."""
+    return final + (first - final) * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
 class Decisions:

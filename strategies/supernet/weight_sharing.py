@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Darts", "DartsPT", "DartsPTFixedAlpha", "SinglePathOneShot", "WeightSharing"]
 
-_SMALL: Mapping[str, Mapping[str, int]] = {"nasbench201": {"channels": 8, "cells": 1}}
+_DARTS = ("darts", "darts-s1", "darts-s2", "darts-s3", "darts-s4")
+
+_SMALL: Mapping[str, Mapping[str, int]] = {
+    "nasbench201": {"channels": 8, "cells": 1},
+    **{name: {"channels": 8, "layers": 5} for name in _DARTS},
+}
 """Sizes of supernets for images of up to 16x16 pixels, by space."""
 
-_EPOCHS: Mapping[str, int] = {"nasbench201": 100}
+_EPOCHS: Mapping[str, int] = {"nasbench201": 100, **dict.fromkeys(_DARTS, 50)}
 """Of the first training where images are larger, as published."""
 
 
@@ -49,7 +54,7 @@ class WeightSharing(SupernetStrategy):
     learning_rate: float = 0.025
     share: float = 0.5
 
-    spaces: ClassVar = ("nasbench201",)
+    spaces: ClassVar = ("nasbench201", *_DARTS)
     small_epochs: ClassVar[int] = 16
 
     def __post_init__(self) -> None:
@@ -109,8 +114,12 @@ class DartsPT(WeightSharing):
     whole interval of tuning, the last one too; the selection images are not augmented, and always the same; equal
     accuracies are told apart by the loss; an edge into a node that is dropped stays dropped while the next is chosen.
 
+    On the DARTS spaces edges are decided in pairs, then every node is left with two inputs, and the learning rate of
+    the tuning falls with a cosine to that of the training's end (the code makes such a schedule but never advances it).
+
     Args:
-        interval: epochs of tuning between two decisions; None takes 3 on small networks, else the published 5.
+        interval: epochs of tuning between two decisions; None takes the published 5, and on small networks 3, or 1 on
+            the DARTS spaces, which have three times the decisions.
         criterion: what a removal is judged by, ``accuracy`` or ``loss``.
         renormalise: whether the rest of an edge is scaled up when an operation is removed.
     """
@@ -120,7 +129,8 @@ class DartsPT(WeightSharing):
     renormalise: bool = False
 
     learn_logits: ClassVar[bool] = True
-    steps: ClassVar[Mapping[str, int]] = {"nasbench201": 6}
+    steps: ClassVar[Mapping[str, int]] = {"nasbench201": 6, **dict.fromkeys(_DARTS, 14 + 3)}
+    small_intervals: ClassVar[Mapping[str, int]] = {"nasbench201": 3, **dict.fromkeys(_DARTS, 1)}
 
     def _stages(self, images: Images) -> int:
         return self.epochs_on(images) + self.steps[self.whole_space.name]
@@ -131,9 +141,12 @@ class DartsPT(WeightSharing):
         from nasplug.strategies.supernet.selectors import Perturbation
 
         net, data = self.parts(images, seed)
-        interval = self.interval if self.interval is not None else 3 if self.is_small(images) else 5
-        selecting = Selecting(Perturbation(self.criterion, self.renormalise), interval, self.learning_rate / 10)
+        own = self.small_intervals[self.whole_space.name] if self.is_small(images) else 5
+        interval = own if self.interval is None else self.interval
         recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        rate = self.learning_rate / 10
+        final_rate = min(rate, recipe.final_rate) if self.whole_space.name in _DARTS else None
+        selecting = Selecting(Perturbation(self.criterion, self.renormalise), interval, rate, final_rate)
         return Differentiable(net, data, recipe, seed, learn_logits=self.learn_logits, selecting=selecting)
 
 
