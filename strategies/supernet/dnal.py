@@ -45,7 +45,7 @@ CLEAR = 2 * LEAST_SCORE
 TIGHTENING = 0.6
 """Share of the gate epochs over which a budget is tightened; later gates hardly move."""
 
-ALTERNATIVES = 50
+ALTERNATIVES = 20
 """Architectures that the last stage ranks behind its own."""
 
 
@@ -181,6 +181,7 @@ class Gating(Method):
         self._required = {group.name for group in gated.groups if group.required}
         self._slim: fx.GraphModule | None = None
         self._masks: Masks | None = None
+        self._full_accuracy = 0.0
         self._optimizer = self._weight_optimizer(self.gated.weights(), phases.learning_rate)
         self._full_cost = self._cost(space.full)
 
@@ -196,7 +197,9 @@ class Gating(Method):
         if self.done < phases.weight_epochs:
             self.gated.set_mode("open")
             facts = self._weight_epoch(self.gated, self.done, phases.weight_epochs, phases.learning_rate)
-            return self._selected("weights", self.gated, self.space.full, facts)
+            selection = self._selected("weights", self.gated, self.space.full, facts)
+            self._full_accuracy = selection.facts["valid"]
+            return selection
         if self.done < phases.weight_epochs + phases.gate_epochs:
             return self._gate_stage(self.done - phases.weight_epochs)
         epoch = self.done - phases.weight_epochs - phases.gate_epochs
@@ -205,7 +208,10 @@ class Gating(Method):
         assert self._slim is not None
         facts = self._weight_epoch(self._slim, epoch, phases.tuning_epochs, phases.tuning_rate)
         assert self._masks is not None
-        return self._selected("tuning", self._slim, self._genotype(self._masks), facts)
+        selection = self._selected("tuning", self._slim, self._genotype(self._masks), facts)
+        if self.done + 1 == self.stages:
+            self._refuse_guessing(selection.facts["valid"])
+        return selection
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
@@ -248,12 +254,13 @@ class Gating(Method):
                     one.fill_(self.aim.start)
         scale = scale_at(epoch, self.phases.gate_epochs)
         self.gated.set_mode("soft", scale)
-        weights = self._cost_weights() if self.aim.penalty != 0 else {}
+        weights = self._cost_weights(self.space.full if self._masks is None else self._genotype(self._masks))
         facts: dict[str, Any] = self._gate_epoch(epoch, weights)
         if self.aim.budget is not None:
             tightened = min(1.0, (epoch + 1) / (TIGHTENING * self.phases.gate_epochs))
             self._shift(weights, self.aim.budget**tightened)
         try:
+            self._refuse_empty_layers()
             genotype, masks = self.architecture()
         except Emptied as empty:
             raise _collapse(f"{self._pressure} collapses the network: {empty}") from None
@@ -264,7 +271,6 @@ class Gating(Method):
         self.gated.set_mode("hard")
         with batch_statistics(self.gated):
             accuracy, loss = _measured(self.gated, self.data.selection)
-        self._refuse_collapse(genotype, accuracy, epoch)
         self._masks = masks
         facts |= {"valid": accuracy, "valid_loss": loss}
         ranking = np.concatenate([genotype[None], *([self._alternatives(genotype)] if last else [])])
@@ -272,7 +278,7 @@ class Gating(Method):
 
     def _gate_epoch(self, epoch: int, weights: Mapping[str, float]) -> dict[str, float]:
         """Train the scores alone; every other parameter, and every statistic, is as before, bit for bit."""
-        scores, penalty = self.gated.scores(), self.aim.penalty or 0.0
+        scores, penalty = self.gated.scores(), 0.0 if self.aim.penalty is None else self.aim.penalty
         optimizer = torch.optim.SGD(scores, lr=self.phases.gate_rate, momentum=self.phases.gate_momentum)
         price = [weights.get(name, 1.0) for name in self.gated.gates]
         told = _Told("the gates", epoch)
@@ -373,7 +379,7 @@ class Gating(Method):
             )
         if fits(low):
             high = low
-        for _ in range(40):
+        for _ in range(25):
             middle = (low + high) / 2
             low, high = (low, middle) if fits(middle) else (middle, high)
         with torch.no_grad():
@@ -393,11 +399,10 @@ class Gating(Method):
         cost = self.gated.cost(masks)
         return float(cost.params if self.aim.cost == "params" else cost.flops)
 
-    def _cost_weights(self) -> dict[str, float]:
-        """Return what a channel of each group costs at the present widths, 1 on average over the channels."""
+    def _cost_weights(self, genotype: NDArray[np.int64]) -> dict[str, float]:
+        """Return what a channel of each group costs near some widths, 1 on average over all channels."""
         if self.aim.cost == "count":
             return {}
-        genotype, _ = self._kept(self._scores(), None)
         here = self._cost(genotype)
         prices = []
         for site in range(len(genotype)):
@@ -413,21 +418,27 @@ class Gating(Method):
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
-    def _refuse_collapse(self, genotype: NDArray[np.int64], accuracy: float, epoch: int) -> None:
-        counts = self.space.counts(genotype[None])[0]
-        least = [
-            count <= max(1, self.aim.floor)
-            for name, count in zip(self.gated.gates, counts, strict=True)
-            if name in self._required
-        ]
-        labels = self.data.selection.labels
-        guess = float(torch.bincount(labels).max()) / len(labels)
-        guess += 2 * math.sqrt(guess * (1 - guess) / len(labels))
-        late = epoch + 1 > 0.4 * self.phases.gate_epochs
-        if (least and all(least)) or (late and accuracy <= guess):
+    def _refuse_empty_layers(self) -> None:
+        """Stop where a penalty closes all of a layer without floor, or of more than half of the layers with one."""
+        if self.aim.penalty is None:
+            return
+        scores = self._scores()
+        empty = [name for name in self.gated.gates if name in self._required and scores[name].max() <= LEAST_SCORE]
+        if len(empty) > (len(self._required) / 2 if self.aim.floor else 0):
             raise _collapse(
-                f"{self._pressure} collapses the network: {int(counts.sum())} of {sum(self._widths)} channels left, "
-                f"right about {accuracy:.1%} of the images, {guess:.1%} being within reach of guessing"
+                f"{self._pressure} collapses the network: it closes all channels of {len(empty)} of the "
+                f"{len(self._required)} layers that the network cannot do without ({', '.join(empty)})"
+            )
+
+    def _refuse_guessing(self, accuracy: float) -> None:
+        """Stop where the trained slim network is no better than guessing, and the full one was."""
+        labels = self.data.selection.labels
+        share = float(torch.bincount(labels).max()) / len(labels)
+        guess = share + 2 * math.sqrt(share * (1 - share) / len(labels))
+        if accuracy <= guess < self._full_accuracy:
+            raise _collapse(
+                f"{self._pressure} collapses the network: right about {accuracy:.1%} of the images when fine-tuned, "
+                f"within reach of guessing ({guess:.1%}), where the full one was about {self._full_accuracy:.1%}"
             )
 
     @property
@@ -468,12 +479,14 @@ class Gating(Method):
         return {
             "gated": self.gated.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "full_accuracy": self._full_accuracy,
             "masks": None if self._masks is None else {k: torch.from_numpy(v) for k, v in self._masks.items()},
             "slim": None if self._slim is None else self._slim.state_dict(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.gated.load_state_dict(state["gated"])
+        self._full_accuracy = float(state["full_accuracy"])
         if state["masks"] is not None:
             self._masks = {name: mask.numpy() for name, mask in state["masks"].items()}
         if state["slim"] is not None:
