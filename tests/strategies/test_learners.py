@@ -13,8 +13,19 @@ def additive(genotypes):
     return (genotypes == 3).sum(axis=1) - 2.0 * (genotypes == 0).sum(axis=1)
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """The network a fifth as wide: as much is tested, in a twentieth of the time."""
+    published = MultilayerPerceptron._regressor
+    monkeypatch.setattr(
+        MultilayerPerceptron,
+        "_regressor",
+        lambda self, seed: published(self, seed).set_params(hidden_layer_sizes=(200,) * 4),
+    )
+
+
 @pytest.mark.parametrize("name", PREDICTORS)
-def test_learns_an_additive_objective(name):
+def test_learns_an_additive_objective(name, narrow):
     rng = np.random.default_rng(0)
     rows, others = SPACE.sample_distinct(60, rng), SPACE.sample_distinct(200, rng)
     model = PREDICTORS[name](SPACE).fit(rows, additive(rows), np.random.default_rng(1))
