@@ -19,6 +19,7 @@ from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.compare import META_KEY, Study, compare, search
 from nasplug.errors import DataError, InputError, NasplugError, UnknownNameError
+from nasplug.plugins.cli.app import run
 from nasplug.strategies import RandomSearch, Status, Strategy
 
 SHELL = [sys.executable, "-c", "from nasplug.plugins.cli import main; main()"]
@@ -114,9 +115,9 @@ def test_metadata_holds_exact_baselines_a_training_seed(small_table, tmp_path):
     benchmark = open_benchmark(str(small_table))
     cells = benchmark.architectures()
     assert about["provenance"]["checksum"] == benchmark.provenance()["checksum"]
-    for run in (0, 1):
-        baseline = about["baselines"][str(run)]
-        assert baseline["search_best"] == benchmark.query(cells, "valid", epochs=12, seed=run).max()
+    for seed in (0, 1):
+        baseline = about["baselines"][str(seed)]
+        assert baseline["search_best"] == benchmark.query(cells, "valid", epochs=12, seed=seed).max()
         assert baseline["random_mean"] == pytest.approx(benchmark.query(cells, "test").mean())
 
 
@@ -125,10 +126,10 @@ def test_signals_can_be_chosen(small_table, tmp_path):
     compare(chosen, tmp_path)
     frame = pd.read_parquet(tmp_path / "results.parquet")
     benchmark = open_benchmark(str(small_table))
-    run = frame[frame["seed"] == 1]
-    cells = benchmark.space.from_string(run["architecture"].tolist())
-    np.testing.assert_array_equal(run["value"], benchmark.query(cells, "test"))
-    np.testing.assert_array_equal(run["report_value"], benchmark.query(cells, "valid", epochs=12, seed=0))
+    shown = frame[frame["seed"] == 1]
+    cells = benchmark.space.from_string(shown["architecture"].tolist())
+    np.testing.assert_array_equal(shown["value"], benchmark.query(cells, "test"))
+    np.testing.assert_array_equal(shown["report_value"], benchmark.query(cells, "valid", epochs=12, seed=0))
 
 
 def test_finished_runs_are_used_again_and_a_bigger_study_adds_to_them(small_table, tmp_path):
@@ -283,13 +284,13 @@ def test_a_folder_that_cannot_be_written(folder, small_table, tmp_path):
         compare(study(small_table), tmp_path / folder)
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(small_table, tmp_path):
+def test_a_full_disk_is_one_line_and_loses_nothing(small_table, tmp_path, capsys):
     out = tmp_path / "out"
-    command = [*SHELL, "compare", "-b", str(small_table), "-s", "random", "--seeds", "20", "--budget", "60"]
+    command = ["compare", "-b", str(small_table), "-s", "random", "--seeds", "20", "--budget", "60"]
     command += ["--jobs", "1", "--no-html", "--out", str(out)]
     # A run of 60 queries fits into 8 kB, the table of results does not.
     full = subprocess.run(
-        command,
+        [*SHELL, *command],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
         capture_output=True,
         text=True,
@@ -298,17 +299,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(small_table, tmp_path):
     assert full.stderr.count("\n") == 1
     assert "File too large" in full.stderr
     assert not (out / "results.parquet").exists()
-    again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(again.stdout)["runs_reused"] == 20
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs_reused"] == 20
 
 
-def test_kill_9_in_the_middle_then_resume_gives_the_bytes_of_an_undisturbed_run(small_table, tmp_path):
+def test_kill_9_in_the_middle_then_resume_gives_the_bytes_of_an_undisturbed_run(small_table, tmp_path, capsys):
     out, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     sizes = {"seeds": 30, "budget": 150}
-    command = [*SHELL, "compare", "-b", str(small_table), "-s", "random", "--jobs", "2", "--no-html", "--json"]
+    command = ["compare", "-b", str(small_table), "-s", "random", "--jobs", "2", "--no-html", "--json"]
     command += ["--seeds", "30", "--budget", "150", "--out", str(out)]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*SHELL, *command], start_new_session=True, **quiet)
+    deadline = time.monotonic() + 200
     while len(list(out.glob("runs/*/seed-*.npy"))) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     assert process.poll() is None, "it finished before it could be killed; make the study larger"
@@ -317,7 +319,8 @@ def test_kill_9_in_the_middle_then_resume_gives_the_bytes_of_an_undisturbed_run(
     finished = len(list(out.glob("runs/*/seed-*.npy")))
     assert 3 <= finished < 30
     assert not (out / "results.parquet").exists()
-    resumed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert run(command) == 0
+    resumed = json.loads(capsys.readouterr().out)
     assert resumed["runs_reused"] == finished
     assert resumed["runs_computed"] == 30 - finished
     compare(study(small_table, **sizes), undisturbed, jobs=1)
