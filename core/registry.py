@@ -177,10 +177,6 @@ def _arguments(factory: Callable[..., Any]) -> dict[str, Any]:
 def _checked(value: Any, kind: Any, what: str) -> Any:
     """Return ``value`` if it fits ``kind`` (int passes as float); raise InputError otherwise."""
     origin = get_origin(kind)
-    if origin is Literal:
-        if value in get_args(kind):
-            return value
-        raise UnknownNameError(f"value for {what}", str(value), map(str, get_args(kind)))
     accepted = get_args(kind) if origin in (types.UnionType, typing.Union) else (kind,)
     for one in accepted:
         if one is Any or one is object:
@@ -191,5 +187,8 @@ def _checked(value: Any, kind: Any, what: str) -> Any:
             return value
         if isinstance(one, type) and isinstance(value, one) and (one is bool or not isinstance(value, bool)):
             return value
+    named = [str(word) for one in accepted if get_origin(one) is Literal for word in get_args(one)]
+    if named and (isinstance(value, str) or len(accepted) == 1):
+        raise UnknownNameError(f"value for {what}", str(value), named)
     wanted = " or ".join("null" if one is types.NoneType else getattr(one, "__name__", str(one)) for one in accepted)
     raise InputError(f"{what} must be {wanted}, got {value!r}")

@@ -31,12 +31,17 @@ class Selecting:
         interval: epochs of tuning between two decisions.
         rate: learning rate of the tuning, at its start.
         final_rate: which it falls to along a cosine; None keeps it constant.
+        as_published: repeat what the code of DARTS-PT does and its paper does not say. The last operation is decided an
+            epoch early, with an interval of 1 by magnitude; selection images are shuffled and augmented at every look;
+            edges into a node are judged once, all in place; fixed logits are a small random draw; equal accuracies are
+            told apart by the order of the operations.
     """
 
     rule: Perturbation = field(default_factory=Perturbation)
     interval: int = 5
     rate: float = 0.0025
     final_rate: float | None = None
+    as_published: bool = False
 
     def __post_init__(self) -> None:
         if self.interval < 1 or not self.rate > 0 or not 0 <= (self.final_rate or 0) <= self.rate:
@@ -77,9 +82,14 @@ class Differentiable(Method):
         learn_logits: bool = True,
         selecting: Selecting | None = None,
     ):
-        self.training = MixtureTraining(net, data, recipe, seed, learn_logits=learn_logits)
+        as_published = selecting is not None and selecting.as_published
+        self.training = MixtureTraining(
+            net, data, recipe, seed, learn_logits=learn_logits, draw_logits=learn_logits or as_published
+        )
         self.net, self.recipe, self.selecting = net, recipe, selecting
         self.evaluate = evaluator(net, data.selection)
+        shuffled = evaluator(net, data.selection, shuffled=(seed, 6), crop=data.crop)
+        self._judge = shuffled if as_published else self.evaluate
         self.stages = recipe.epochs + (len(net.steps) + len(net.nodes) if selecting else 0)
         rng = np.random.default_rng([seed, 3])
         self._steps = [net.steps[i] for i in rng.permutation(len(net.steps))]
@@ -100,9 +110,12 @@ class Differentiable(Method):
         else:
             interval = self.selecting.interval
             tuning = interval * (len(self._steps) + len(self._nodes) - 1)
-            for epoch in range(interval):
+            early = self.selecting.as_published and turn == len(self._steps) - 1
+            for epoch in range(interval - early):
                 rate = self.selecting.rate_at((turn - 1) * interval + epoch, tuning)
                 self.training.epoch(turn, epoch, rate=rate)
+            if early and interval == 1:
+                return self._selected({"removals": []})
         if turn < len(self._steps):
             removals = [self._decide(decision) for decision in self._steps[turn]]
         else:
@@ -113,7 +126,7 @@ class Differentiable(Method):
         """Decide the operation of one edge and return what its removals showed."""
         assert self.selecting is not None
         removals = self.selecting.rule.operation(
-            self.evaluate, self.training.mixture().detach(), decision, self.net.selectable[decision]
+            self._judge, self.training.mixture().detach(), decision, self.net.selectable[decision]
         )
         self.training.decisions.chosen[decision] = removals.chosen
         self._scores[decision, list(removals.parts)] = np.array(removals.loss) - min(removals.loss)
@@ -124,11 +137,12 @@ class Differentiable(Method):
         assert self.selecting is not None
         left, told = list(edges), []
         while len(left) > self.net.inputs:
-            removals = self.selecting.rule.edge(self.evaluate, self.training.mixture().detach(), left)
-            gone = self.selecting.rule.order(removals)[-1]
-            self.training.decisions.kept[gone] = False
-            left.remove(gone)
-            told.append({"dropped": gone, **asdict(removals)})
+            removals = self.selecting.rule.edge(self._judge, self.training.mixture().detach(), left)
+            at_once = len(left) - self.net.inputs if self.selecting.as_published else 1
+            for gone in self.selecting.rule.order(removals)[-at_once:]:
+                self.training.decisions.kept[gone] = False
+                left.remove(gone)
+                told.append({"dropped": gone, **asdict(removals)})
         return told
 
     def _selected(self, facts: Mapping[str, Any]) -> Selection:

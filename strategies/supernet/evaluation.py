@@ -5,8 +5,9 @@ Shapes: d decisions; o choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -30,22 +31,31 @@ Evaluate = Callable[[Tensor], tuple[float, float]]
 """What a mixture ``(d, o)`` is worth: accuracy, a fraction, and mean loss."""
 
 
-def evaluator(forward: Forward, part: Part) -> Evaluate:
+def evaluator(forward: Forward, part: Part, *, shuffled: Sequence[int] | None = None, crop: int = 0) -> Evaluate:
     """Return what measures mixtures on a part of the images: always all of them, in the same order, not augmented.
 
     So taking an operation away that does nothing changes nothing at all. A module has its batch norms use the
     statistics of the batch, and gets its running ones back.
+
+    Args:
+        forward: the supernet.
+        part: the images.
+        shuffled: a seed, for what DARTS-PT's code does instead: a new order, and new crops, every time.
+        crop: of the augmentation then.
     """
+    looks = count()
 
     @torch.no_grad()
     def evaluate(mixture: Tensor) -> tuple[float, float]:
-        right, loss = 0, 0.0
+        right, loss, seen = 0, 0.0, 0
         with batch_statistics(forward):
-            for images, labels in part.chunks(BATCH):
+            again = None if shuffled is None else [*shuffled, next(looks)]
+            for images, labels in part.chunks(BATCH) if again is None else part.batches(BATCH, again, crop=crop):
                 logits = forward(images, mixture)
                 right += int((logits.argmax(dim=1) == labels).sum())
                 loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        return right / len(part), loss / len(part)
+                seen += len(labels)
+        return right / seen, loss / seen
 
     return evaluate
 

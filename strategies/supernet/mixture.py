@@ -101,14 +101,24 @@ class MixtureTraining:
         data: the halves.
         recipe: how.
         seed: of the order of images, augmentation, and logits; weights are the caller's.
-        learn_logits: whether logits are trained; fixed ones are all zero, that is, every operation weighs the same.
+        learn_logits: whether logits are trained; else every operation weighs the same.
+        draw_logits: whether they begin with a small random draw, and not all zero; None where they are trained.
 
     Attributes:
         logits: ``(d, o)``.
         decisions: what is decided.
     """
 
-    def __init__(self, net: Supernet, data: Halves, recipe: Recipe, seed: int, *, learn_logits: bool = True):
+    def __init__(
+        self,
+        net: Supernet,
+        data: Halves,
+        recipe: Recipe,
+        seed: int,
+        *,
+        learn_logits: bool = True,
+        draw_logits: bool | None = None,
+    ):
         device = data.weights.labels.device
         self.net, self.data, self.recipe, self.seed, self.learn_logits = (
             net.to(device),
@@ -118,7 +128,8 @@ class MixtureTraining:
             learn_logits,
         )
         draw = np.random.default_rng([seed, 0]).normal(size=net.selectable.shape) * recipe.logit_spread
-        start = torch.from_numpy(draw) if learn_logits else torch.zeros(net.selectable.shape)
+        drawn = learn_logits if draw_logits is None else draw_logits
+        start = torch.from_numpy(draw) if drawn else torch.zeros(net.selectable.shape)
         self.logits = start.to(device, torch.float32).requires_grad_(learn_logits)
         self.decisions = Decisions(net.n_decisions, device)
         self._weight_optimizer = self._fresh_optimizer(recipe.learning_rate)

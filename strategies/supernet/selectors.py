@@ -69,12 +69,14 @@ class Perturbation:
         criterion: ``accuracy``, or ``loss`` alone.
         renormalise: whether what is left on an edge is scaled up to the weight it had. The paper does not: an
             operation with a large weight is then missed for its weight, too.
+        ties: what tells equal accuracies apart: the ``loss``, or the ``order`` of the operations, as in the code.
 
     Raises: UnknownNameError for another criterion.
     """
 
     criterion: Literal["accuracy", "loss"] = "accuracy"
     renormalise: bool = False
+    ties: Literal["loss", "order"] = "loss"
 
     def __post_init__(self) -> None:
         if self.criterion not in ("accuracy", "loss"):
@@ -113,7 +115,8 @@ class Perturbation:
     def order(self, removals: Removals) -> list[int]:
         """Return the parts from the one that is missed most to the one that is missed least."""
         accuracy, loss = np.array(removals.accuracy), np.array(removals.loss)
-        keys = (-loss, accuracy) if self.criterion == "accuracy" else (-loss,)
+        second = np.zeros_like(loss) if self.ties == "order" else -loss
+        keys = (second, accuracy) if self.criterion == "accuracy" else (-loss,)
         return np.array(removals.parts)[np.lexsort(keys)].tolist()
 
     def _missed_most(self, evaluate: Evaluate, parts: list[int], removed: list[Tensor]) -> Removals:

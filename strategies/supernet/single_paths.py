@@ -42,7 +42,7 @@ class Ranking:
         generations: of the evolution.
         parents: share of a population that the next one comes from.
 
-    Raises: UnknownNameError for another way; InputError for numbers below 1.
+    Raises: UnknownNameError for another way; InputError for a population without parents, or no generation.
     """
 
     how: Literal["evolution", "exhaustive"] = "evolution"
@@ -53,9 +53,10 @@ class Ranking:
     def __post_init__(self) -> None:
         if self.how not in ("evolution", "exhaustive"):
             raise UnknownNameError("way of ranking", str(self.how), ("evolution", "exhaustive"))
-        if self.population < 1 or self.generations < 1:
+        if round(self.population * self.parents) < 1 or self.generations < 1:
             raise InputError(
-                f"expected a population and generations of at least 1, got {self.population} and {self.generations}"
+                "expected a population with at least one parent, and at least one generation, got "
+                f"{self.population} * {self.parents} and {self.generations}"
             )
 
 

@@ -34,6 +34,10 @@ SPECS = {
     "weaknas-paper": "weaknas-paper:predictor=ridge",
 }
 ELSEWHERE = {
+    **dict.fromkeys(
+        ("darts", "darts-pt", "darts-pt-fixed-alpha", "spos"),
+        "tests/strategies/supernet/test_strategies.py: they train, and know few spaces",
+    ),
     "nni": "tests/plugins/test_nni_peers.py: a peer's state is NNI's",
     "optuna": "tests/plugins/test_optuna_peers.py: a peer's state is Optuna's",
 }
