@@ -189,8 +189,8 @@ class Generator(nn.Module):
         """Raise InputError for requests that are not of this generator."""
         if asked.tasks.shape != (len(asked), self.classes) or asked.kinds.shape != (len(asked),):
             raise InputError(
-                f"requests have tasks ({len(asked)}, {self.classes}) over the {self.classes} classes of the generator and "
-                f"as many kinds; got {asked.tasks.shape} and {asked.kinds.shape}"
+                f"expected tasks ({len(asked)}, {self.classes}), over the {self.classes} classes of the generator, "
+                f"and as many kinds; got {asked.tasks.shape} and {asked.kinds.shape}"
             )
         if not asked.tasks.any(axis=1).all():
             raise InputError(f"request {int(np.argmin(asked.tasks.any(axis=1)))} names no class")
@@ -302,7 +302,7 @@ def _flat(choices: Choices) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How a generator is trained.
+    """How a generator is trained; rate and temperatures were chosen for budgets of FLOPs on OFA-MobileNetV3.
 
     Attributes:
         steps: of the optimiser (Adam).
@@ -316,8 +316,8 @@ class Schedule:
 
     steps: int = 1000
     batch: int = 4
-    rate: float = 3e-3
-    hot: float = 5.0
+    rate: float = 1e-2
+    hot: float = 1.0
     cold: float = 0.5
     penalty: float = 5.0
     clip: float = 1.0
