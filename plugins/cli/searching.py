@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nasplug.plugins.cli import deploying
 from nasplug.plugins.cli.budget import CostModelName, Margin, MaxLatency, opener
+from nasplug.plugins.cli.progress import told
 
 if TYPE_CHECKING:
     from nasplug.benchmarks.compare import Step
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
 
 
 def search(
-    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Name of a table, or its file.")],
     strategy: Annotated[str, typer.Option("--strategy", "-s", help="NAME or NAME:OPTION=VALUE,...")],
-    budget: Annotated[int, typer.Option(help="Queries; with a pruner, what as many average ones cost.")],
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", "-b", help="Name of a table, or its file.", show_default=False)
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Queries; with a pruner, what as many average ones cost.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same run as that seed's in 'nasplug compare'.")] = 0,
     search: Annotated[str | None, typer.Option(help="What the search sees; else the table's own.")] = None,
     report: Annotated[str | None, typer.Option(help="What is reported; else the table's own.")] = None,
@@ -30,9 +36,19 @@ def search(
     out: Annotated[
         Path | None, typer.Option(help="Write every query and the recommendation to this JSON file.")
     ] = None,
+    tasks: Annotated[str | None, typer.Option(help="eas: YAML file of tasks, 'name: [class, ...]' a line.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="eas: a task to deploy, again for more; else all.")] = None,
+    budgets: Annotated[str | None, typer.Option(help="eas: costs to deploy for, with commas between them.")] = None,
+    kind: Annotated[str, typer.Option(help="eas: of the budgets: flops, params or latency.")] = "flops",
+    export: Annotated[
+        Path | None, typer.Option(help="eas: write every deployment to this folder, as torch and ONNX.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Search one benchmark: prints each new incumbent, then the recommendation and its report label."""
+    """Search one benchmark: prints each new incumbent, then the recommendation and its report label.
+
+    With --budgets, and a strategy that answers requests: prints an architecture for every task and budget.
+    """
     import numpy as np
     from rich.console import Console
 
@@ -44,6 +60,21 @@ def search(
     from nasplug.files import write_whole
     from nasplug.strategies import Status
 
+    if budgets is not None:
+        if benchmark is not None or budget is not None or max_latency is not None:
+            raise InputError("--budgets asks no table: leave out --benchmark, --budget and --max-latency")
+        deploying.deploy(
+            strategy, budgets, tasks=tasks, only=task or (), kind=kind, cost_model=cost_model, seed=seed,
+            export=export, out=out, as_json=as_json,
+        )  # fmt: skip
+        return
+    if tasks is not None or task or export is not None:
+        raise InputError("--tasks, --task and --export belong to --budgets, the costs to deploy for")
+    for name, given in (("--benchmark", benchmark), ("--budget", budget)):
+        if given is None:
+            raise InputError(f"Missing option '{name}'.")
+    assert benchmark is not None
+    assert budget is not None
     if budget < 1 or seed < 0:
         raise InputError(f"expected a budget of at least 1 and a seed of at least 0, got {budget} and {seed}")
     opened = opener(max_latency, cost_model, margin)(benchmark)
@@ -57,7 +88,7 @@ def search(
     console = Console(quiet=as_json)
     queries: list[dict[str, Any]] = []
     best: Observation | None = None
-    with protocol.one_thread():
+    with protocol.one_thread(), told(as_json):
         for step in protocol.search(configured, opened, arena.search, budget=budget, seed=seed):
             seen = step.observation
             queries.append(_entry(step, opened.space.to_string(np.array([seen.genotype]))[0]))

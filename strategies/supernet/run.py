@@ -92,7 +92,14 @@ class Run:
                         f"{error}, in stage {method.done + 1} of {self.stages}; {good}. {error.remedy}"
                     ) from error
                 self._save(method, selection)
-                _log.info("%s: stage %d of %d: %s", self.folder.name, method.done, self.stages, dict(selection.facts))
+                said = [f"{name} {fact:.4g}" for name, fact in selection.facts.items() if isinstance(fact, float)]
+                _log.info(
+                    "%s: stage %d of %d: %s",
+                    self.folder.name.rpartition("-")[0],
+                    method.done,
+                    self.stages,
+                    ", ".join(said),
+                )
             return selection
 
     def _claim(self) -> None:
