@@ -11,6 +11,7 @@ from torch import nn
 
 from nasplug import registry
 from nasplug.errors import InputError, TrainingError, UnknownNameError
+from nasplug.images import load_images
 from nasplug.spaces import NASBench201, VGGWidths, WidthSpace
 from nasplug.spaces.modules import convnets
 from nasplug.spaces.modules.counting import count_multiply_adds, count_params
@@ -19,7 +20,7 @@ from nasplug.spaces.modules.proxyless import SuperProxyless
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.strategies import History, Strategy, trial_rng
 from nasplug.strategies.supernet.channel_gates import DNAL
-from nasplug.strategies.supernet.data import Halves
+from nasplug.strategies.supernet.data import Halves, halves
 from nasplug.strategies.supernet.dnal import Aim, Gating, Phases, space_of
 
 IMAGE = (1, 8, 8)
@@ -136,11 +137,11 @@ def test_a_stage_selects_what_its_gates_leave_and_a_restored_run_goes_on_bit_for
 # -- penalties and budgets ---------------------------------------------------------------------------------------------
 
 
-def test_a_penalty_closes_channels_and_leaves_no_gate_undecided(data):
+def test_a_penalty_closes_channels_and_leaves_no_gate_undecided():
     kept = []
     for penalty in (0.0, 0.03):
-        method = gating(data, Aim(penalty=penalty), Phases(8, 10, 1, batch_size=20))
-        selections = run(method, 18)
+        method = gating(halves(load_images("digits")), Aim(penalty=penalty), Phases(6, 10, 1, batch_size=32))
+        selections = run(method, 16)
         last = selections[-1].facts
         assert last["undecided"] == 0
         method.gated.set_mode("soft")
