@@ -31,10 +31,10 @@ class Selecting:
         interval: epochs of tuning between two decisions.
         rate: learning rate of the tuning, at its start.
         final_rate: which it falls to along a cosine; None keeps it constant.
-        as_published: repeat what the code of DARTS-PT does and its paper does not say. The last operation is decided an
-            epoch early, with an interval of 1 by magnitude; selection images are shuffled and augmented at every look;
-            edges into a node are judged once, all in place; fixed logits are a small random draw; equal accuracies are
-            told apart by the order of the operations.
+        as_published: repeat what the code of DARTS-PT does and its paper does not say. Where no edges are dropped
+            afterwards, the last operation is decided an epoch early, with an interval of 1 by magnitude; selection
+            images are shuffled and augmented at every look; edges into a node are judged once, all in place; fixed
+            logits are a small random draw; equal accuracies are told apart by the order of the operations.
     """
 
     rule: Perturbation = field(default_factory=Perturbation)
@@ -110,7 +110,7 @@ class Differentiable(Method):
         else:
             interval = self.selecting.interval
             tuning = interval * (len(self._steps) + len(self._nodes) - 1)
-            early = self.selecting.as_published and turn == len(self._steps) - 1
+            early = self.selecting.as_published and turn == len(self._steps) - 1 and not self._nodes
             for epoch in range(interval - early):
                 rate = self.selecting.rate_at((turn - 1) * interval + epoch, tuning)
                 self.training.epoch(turn, epoch, rate=rate)
