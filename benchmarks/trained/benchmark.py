@@ -35,6 +35,9 @@ __all__ = ["TrainedBenchmark"]
 _SMALL: Mapping[str, Mapping[str, Any]] = {
     **{plan.space: {k: v for k, v in plan.sizes.items() if k != "in_channels"} for plan in PLANS.values()},
     "darts": {"channels": 8, "layers": 5},
+    "vgg-widths": {},
+    "resnet-widths": {},
+    "mobilenet-widths": {},
 }
 """Sizes for images of 8x8 pixels, by space; those of the tables that this project measured, where it did."""
 

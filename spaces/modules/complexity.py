@@ -32,6 +32,7 @@ from nasplug.spaces.modules.layout import (
     require_even_sides,
     require_positive,
 )
+from nasplug.spaces.modules.width_layers import SPACES, width_flops, width_params
 from nasplug.spaces.single_path import (
     SinglePath,
     SinglePathDigits,
@@ -352,6 +353,7 @@ _FORMS: Mapping[str, tuple[Callable[..., Counts], Callable[..., Counts]]] = {
         for space in (DARTS(), *(reduced() for reduced in REDUCED))
     },
     "elastic": (elastic_params, elastic_flops),
+    **{name: (partial(width_params, name), partial(width_flops, name)) for name in SPACES},
     **{
         space.name: (partial(single_path_params, space), partial(single_path_flops, space))
         for space in (SinglePathDigits(), SinglePathImageNet(), SinglePathImageNetSE())

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from nasplug.errors import InputError
-from nasplug.spaces.modules import convnets
-from nasplug.spaces.modules.counting import count_params
+from nasplug.spaces.modules import complexity, convnets
+from nasplug.spaces.modules.build import network
+from nasplug.spaces.modules.counting import count_multiply_adds, count_params
 from nasplug.spaces.modules.gating import Gated
 from nasplug.spaces.modules.slimming import slimmed
 from nasplug.spaces.widths import MobileNetWidths, ResNetWidths, VGGWidths, WidthSpace
@@ -64,3 +65,16 @@ def test_bad_input():
         convnets.vgg([1, 2])
     with pytest.raises(InputError, match=r"stage1\.conv2\.norm must be an integer of at least 1, got 0"):
         convnets.vgg([1, 0, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_closed_forms_count_the_network(name):
+    space = SHAPES[name][0]()
+    some = np.concatenate([space.full[None], space.sample(2, np.random.default_rng(1))])
+    for size, in_channels in ((8, 1), (13, 3)):
+        params = complexity.params(space, some, classes=7, in_channels=in_channels)
+        flops = complexity.flops(space, some, classes=7, in_channels=in_channels, size=size)
+        for row, p, f in zip(some, params, flops, strict=True):
+            net = network(space, row, classes=7, in_channels=in_channels, seed=0)
+            assert count_params(net) == p
+            assert count_multiply_adds(net, (in_channels, size, size)) == f

@@ -38,6 +38,7 @@ ELSEWHERE = {
         ("darts", "darts-pt", "darts-pt-fixed-alpha", "spos"),
         "tests/strategies/supernet/test_strategies.py: they train, and know few spaces",
     ),
+    "dnal": "tests/strategies/supernet/test_dnal.py: it trains, and knows few spaces",
     "nni": "tests/plugins/test_nni_peers.py: a peer's state is NNI's",
     "optuna": "tests/plugins/test_optuna_peers.py: a peer's state is Optuna's",
 }
