@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces import Genotypes, Space
-from nasplug.spaces.subspace import Subspace
+from nasplug.spaces.subspace import Bound, Subspace
 
 __all__ = ["Predicts", "affordable"]
 
@@ -45,12 +45,16 @@ def affordable(space: Space, model: Predicts, max_ms: float, *, margin: float = 
         seed: of the search for cheap architectures where the space cannot be enumerated.
 
     Raises: InputError for a bound that is none, or where nothing is affordable: it names the cheapest architecture
-        found and its cost.
+        found and its cost, and for a cost model of another space.
     """
     if not (np.isfinite(max_ms) and max_ms > 0 and margin >= 0):
         raise InputError(
             f"a budget is finite milliseconds above zero, with a margin of at least 0; got {max_ms}, {margin}"
         )
+
+    whole, made_for = _whole(space), _whole(getattr(model, "space", space))
+    if made_for != whole:
+        raise InputError(f"the cost model is of space {made_for.name!r}, the budget of {whole.name!r}; fit one of that")
 
     def cost(genotypes: Genotypes) -> NDArray[np.float64]:
         expected = model.predict(genotypes)
@@ -68,7 +72,12 @@ def affordable(space: Space, model: Predicts, max_ms: float, *, margin: float = 
     # Two models with one bound are two rules: what is cached by space must not mix them up.
     digest = hashlib.blake2b(costs[: 1 << 16].tobytes(), digest_size=4).hexdigest()
     rule = f"cost <= {max_ms:g} ms ({type(model).__name__} {digest})"
-    return Subspace(space, lambda genotypes: cost(genotypes) <= max_ms, rule, None if space.enumerable else known)
+    cheap = None if space.enumerable else known
+    return Subspace(space, lambda genotypes: cost(genotypes) <= max_ms, rule, cheap, Bound(cost, max_ms))
+
+
+def _whole(space: Space) -> Space:
+    return space.whole if isinstance(space, Subspace) else space
 
 
 def _cheap(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
 
-__all__ = ["Subspace"]
+__all__ = ["Bound", "Subspace"]
 
 DRAWS = 200
 """Draws of the whole space for one that is allowed; where fewer are, a walk among allowed ones takes over."""
@@ -22,6 +22,13 @@ LARGEST_BATCH = 1 << 14
 
 STEPS = 30
 """Moves of such a walk."""
+
+
+class Bound(NamedTuple):
+    """A rule that is a bound on a number: ``cost(genotypes (n, s)) (n,)`` is at most ``at_most``."""
+
+    cost: Callable[[Genotypes], NDArray[np.float64]]
+    at_most: float
 
 
 class Subspace(Space):
@@ -38,6 +45,7 @@ class Subspace(Space):
         allowed: ``(n, s) -> (n,)``, which rows are in; a pure function.
         rule: a short text that tells one rule from another, part of the name.
         known: some allowed genotypes ``(k, s)``, for a space that cannot be enumerated.
+        bound: what the rule is where it is a bound, for strategies that can aim at one.
 
     Raises: InputError where nothing is allowed: not one architecture of an enumerable space, or none of ``known``.
     """
@@ -48,9 +56,10 @@ class Subspace(Space):
         allowed: Callable[[Genotypes], NDArray[np.bool_]],
         rule: str,
         known: Genotypes | None = None,
+        bound: Bound | None = None,
     ):
         super().__init__(f"{space.name} where {rule}", space.parameters)
-        self.whole = space
+        self.whole, self.bound = space, bound
         self._allowed = allowed
         self._known = np.empty((0, space.n_sites), np.int64) if known is None else space.check(known)
         self._known = self._known[allowed(self._known)] if len(self._known) else self._known

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -93,6 +93,9 @@ def _sizes(space: SinglePath, sizes: Mapping[str, Any]) -> SinglePathSizes:
     return dataclasses.replace(SINGLE_PATH_SIZES[space.name], **given)
 
 
+published_norm = partial(nn.BatchNorm2d, eps=1e-3)
+
+
 class Supernet(nn.Module):
     """All networks of a space in one path: ``(N, in_channels, H, W) -> (N, classes)`` logits.
 
@@ -102,15 +105,27 @@ class Supernet(nn.Module):
     Args:
         space: ``nasbench-macro`` or one of :data:`SPACES`.
         faithful: plain norms against thresholds, whose gradients vanish (:class:`Gate`).
-        norm: makes every norm.
+        skip_resizing: whether layers that resize can be skipped where the space allows it, by a 1x1 convolution beside
+            them; as published they cannot.
+        norm: makes every norm; the published one has an epsilon of 1e-3. A dropped group comes back by its gradient at
+            zero, which a norm with a small epsilon makes a large one.
         sizes: as the space's networks take them.
 
     Raises: InputError for a space that has no superkernels, or sizes out of range.
     """
 
-    def __init__(self, space: Space, *, faithful: bool = False, norm: Norm = nn.BatchNorm2d, **sizes: Any):
+    def __init__(
+        self,
+        space: Space,
+        *,
+        faithful: bool = False,
+        skip_resizing: bool = False,
+        norm: Norm = published_norm,
+        **sizes: Any,
+    ):
         super().__init__()
         self.space, self.faithful, self.norm, self.sizes = space, faithful, norm, sizes
+        self.skip_resizing = skip_resizing
         if isinstance(space, NASBenchMacro):
             layers = [self._macro_layer] * space.n_sites
             self.body: nn.Module = nasbench_macro.Skeleton(layers, norm=norm, **sizes)
@@ -123,9 +138,9 @@ class Supernet(nn.Module):
             )
 
     def _macro_layer(self, inputs: int, outputs: int, stride: int) -> SuperBlock:
-        kernel = JointKernel(6 * inputs, faithful=self.faithful)
         resizes = stride != 1 or inputs != outputs
-        return SuperBlock(kernel, inputs, outputs, stride, shortcut=resizes, norm=self.norm)
+        kernel = JointKernel(6 * inputs, skippable=self.skip_resizing or not resizes, faithful=self.faithful)
+        return SuperBlock(kernel, inputs, outputs, stride, shortcut=resizes and self.skip_resizing, norm=self.norm)
 
     def _layer(self, skippable: bool) -> Layer:
         assert isinstance(self.space, SinglePath)
@@ -181,10 +196,30 @@ class Supernet(nn.Module):
             gate.factor = factor
         return np.array(codes, dtype=np.int64)
 
+    @torch.no_grad()
+    def probabilities(self) -> list[NDArray[np.float64]]:
+        """Return how likely each choice of a site is, ``(k,)`` a site, each decision drawn by its sigmoid.
+
+        The likeliest choice of every site is :meth:`genotype`'s but for ties of rounding; the others follow by how
+        little the margins speak against them.
+        """
+        gates = list(self.gates.values())
+        for gate in gates:
+            gate.soft = True
+        likely = [choice.double().cpu().numpy() for choice in self.choices()]
+        for gate in gates:
+            gate.soft = False
+        return likely
+
     def force(self, genotype: NDArray[np.int64] | None) -> None:
-        """Be this network ``(s,)``, whatever the weights; None lets them decide again."""
+        """Be this network ``(s,)``, whatever the weights; None lets them decide again.
+
+        Raises: InputError for a network that skips a layer which this supernet always has.
+        """
         codes = [None] * len(self.blocks) if genotype is None else [int(code) for code in genotype]
-        for block, code in zip(self.blocks, codes, strict=True):
+        for p, block, code in zip(self.space.parameters, self.blocks, codes, strict=True):
+            if code is not None and not block.kernel.skippable and block.block(code) is None:
+                raise InputError(f"{p.name} is always there in this supernet; build it with skip_resizing=True")
             block.force(code)
 
     def drop(self, draw: Callable[[int], NDArray[np.float64]] | None, keep: float = 1.0) -> None:

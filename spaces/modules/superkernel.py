@@ -53,6 +53,7 @@ class Gate(nn.Module):
         threshold: scalar, starts at 0, where every group stays.
         forced: None, or the value that the indicator takes whatever the weights; not part of the state.
         factor: multiplies the indicator: 1, or what dropout of decisions draws; not part of the state.
+        soft: whether the indicator is the sigmoid itself, a probability; not part of the state.
     """
 
     def __init__(self, size: int, faithful: bool = False):
@@ -61,6 +62,7 @@ class Gate(nn.Module):
         self.scale = 1.0 if faithful else size**-0.5
         self.forced: bool | None = None
         self.factor = 1.0
+        self.soft = False
 
     def margin(self, group: Tensor) -> Tensor:
         """Return how far the group's norm is above the threshold, a scalar."""
@@ -69,6 +71,8 @@ class Gate(nn.Module):
     def forward(self, group: Tensor) -> Tensor:
         if self.forced is not None:
             return group.new_tensor(float(self.forced))
+        if self.soft:
+            return torch.sigmoid(self.margin(group))
         taken = indicator(self.margin(group))
         return taken if self.factor == 1.0 else taken * self.factor
 

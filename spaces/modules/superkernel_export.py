@@ -41,7 +41,8 @@ def extract(supernet: single_path.Supernet, genotype: NDArray[np.int64] | None =
         supernet: stays as it is.
         genotype: ``(s,)``, valid; None for what its weights decide.
 
-    Raises: InputError for a genotype that is not of the space, or norms without running statistics.
+    Raises: InputError for a genotype that is not of the space or that this supernet does not hold, or norms without
+        running statistics.
     """
     space, sizes = supernet.space, supernet.sizes
     (row,) = space.check((supernet.genotype() if genotype is None else np.asarray(genotype))[None])
@@ -56,6 +57,7 @@ def extract(supernet: single_path.Supernet, genotype: NDArray[np.int64] | None =
     net = net.to(device=first.device, dtype=first.dtype).eval()
     whole = copy.deepcopy(supernet).eval()
     whole.drop(None)
+    whole.force(row)
     body = cast(Any, whole.body)
     with torch.no_grad():
         for name, part in body.named_children():
@@ -82,7 +84,6 @@ def _cut(block: SuperBlock, layer: nn.Module, choice: int, carry: Tensor) -> Ten
         assert isinstance(layer, InvertedResidual)
         _fill(block, layer, cut, carry)
         return carry if block.residual else carry.new_zeros(block.project.out_channels)
-    block.force(choice)
     constant = block.branch(carry.new_zeros(1, len(carry), 1, 1), block.kernel()).flatten()
     if block.residual:
         return carry + constant

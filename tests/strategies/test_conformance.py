@@ -41,6 +41,7 @@ ELSEWHERE = {
     "dnal": "tests/strategies/supernet/test_dnal.py: it trains, and knows few spaces",
     "nni": "tests/plugins/test_nni_peers.py: a peer's state is NNI's",
     "optuna": "tests/plugins/test_optuna_peers.py: a peer's state is Optuna's",
+    "single-path": "tests/strategies/supernet/test_single_path.py: it trains, and knows few spaces",
 }
 
 SPACES: dict[str, Space] = {

@@ -34,7 +34,7 @@ def supernet(case):
     space, sizes = CASES[case]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = Supernet(space, **sizes).double()
+        net = Supernet(space, skip_resizing=True, **sizes).double()
         for norm in net.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.running_mean.normal_()
@@ -159,6 +159,10 @@ def test_spaces_without_superkernels_and_foreign_genotypes_are_refused():
         Supernet(NASBench201())
     with pytest.raises(InputError, match="is not an architecture"):
         extract(supernet("digits"), np.full(6, 4))
+    space, sizes = CASES["macro"]
+    for skipped, layer in (((2, 2, 0, 2, 2, 0, 2, 2), "layer_3"), ((0, 0, 2, 2, 2, 2, 2, 2), "layer_1")):
+        with pytest.raises(InputError, match=f"{layer} is always there in this supernet"):
+            extract(Supernet(space, **sizes), np.array(skipped))
 
 
 def test_norms_without_statistics_cannot_be_exported():

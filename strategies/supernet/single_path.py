@@ -1,0 +1,265 @@
+"""Single-Path NAS as a strategy. Imports no torch: its options are checked before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplug import registry
+from nasplug.errors import InputError, UnknownNameError
+from nasplug.images import Images, load_images
+from nasplug.spaces import Genotypes, NASBenchMacro, Space
+from nasplug.spaces.modules import complexity
+from nasplug.spaces.nasbench_macro import STAGES
+from nasplug.spaces.subspace import Subspace
+from nasplug.strategies.base import run_seed
+from nasplug.strategies.history import History
+from nasplug.strategies.supernet.priced import Predict, Price
+from nasplug.strategies.supernet.strategy import SupernetStrategy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasplug.strategies.supernet.method import Method
+
+__all__ = ["SinglePathNAS"]
+
+_NARROW: Mapping[str, Any] = {
+    "stem": 8,
+    "stem_stride": 1,
+    "first": 4,
+    "widths": (4, 8, 12, 12, 16),
+    "strides": (1, 2, 1, 1, 2),
+    "final": 24,
+    "width": 64,
+}
+_SMALL: Mapping[str, Mapping[str, Any]] = {
+    "nasbench-macro": {"stem": 4, "width": 64, "strides": (1, 2, 2)},
+    "single-path-digits": {},
+    "single-path-imagenet": _NARROW,
+    "single-path-imagenet-se": _NARROW,
+}
+"""Sizes of networks for images of up to 16x16 pixels, by space."""
+
+_EPOCHS = {"small": 20, "full": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinglePathNAS(SupernetStrategy):
+    """Single-Path NAS: one over-sized kernel a layer, cut to size by trained thresholds under a price on cost.
+
+    Source: Stamoulis et al., arXiv:1904.02877, and the authors' code; for the price arXiv:1907.00959. Weights and
+    thresholds learn together from the same images; in the warm-up there is no price and decisions are dropped at
+    random. Every epoch is a stage; the first proposal comes behind the warm-up.
+
+    What a network may cost is the budget of the space (``--max-latency`` and ``--cost-model``,
+    :func:`nasplug.cost_models.constraint.affordable`), or ``target``; lambda is then found during the search, and what
+    is proposed costs at most that, and little less. With ``trade_off`` lambda stays as it is given.
+
+    Differs from the published code: norms are divided by the root of the size of their group, without which the
+    thresholds do not learn (``faithful`` leaves them as they were); any cost model will do, and no entry of a table is
+    approximated; lambda counts on the log of the cost, without a hidden factor of 1000; SGD and Adam instead of
+    RMSProp; thresholds do not decay; decisions are those taken most often lately that meet the target, not the last.
+
+    Args:
+        target: what a network may cost, in the unit of the cost model.
+        trade_off: lambda, fixed; None has it found for the target, and is 1 where there is none.
+        cost_model: a registered one that is ready, such as ``pixel1``; None takes the budget's, and where there is
+            none, millions of multiply-adds of the networks trained.
+        networks: ``small`` for 8x8 pixels, ``full`` for the published sizes; None takes what fits.
+        epochs: None takes 20 for small networks and the published 8 for full ones.
+        warm_up: share of the epochs without a price.
+        batch_size: images a step.
+        learning_rate: of the weights, at the start of a cosine.
+        threshold_rate: of the thresholds.
+        share: of the images that weights and thresholds are trained on; the others report.
+        faithful: compare plain norms with thresholds, as published.
+        skip_resizing: whether NAS-Bench-Macro's layers that resize may be skipped; as published, the first layer of a
+            stage never is, and 1,944 of its 6,561 networks can be selected.
+        export: an ONNX file, which the network selected in the end is written to, weights included; the first
+            proposal then waits for the end.
+
+    Raises:
+        InputError: a target beyond the cheapest or dearest network, a cost model of another space or one that is not
+            fitted, a number out of range.
+        UnknownNameError: another size of networks or cost model.
+    """
+
+    target: float | None = None
+    trade_off: float | None = None
+    cost_model: str | None = None
+    networks: Literal["small", "full"] | None = None
+    epochs: int | None = None
+    warm_up: float = 0.5
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    threshold_rate: float = 0.02
+    share: float = 0.8
+    faithful: bool = False
+    skip_resizing: bool = False
+    export: str | None = None
+
+    spaces: ClassVar = tuple(_SMALL)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.networks not in (None, "small", "full"):
+            raise UnknownNameError("size of networks", str(self.networks), ("small", "full"))
+        if (self.epochs is not None and self.epochs < 2) or self.batch_size < 2:
+            raise InputError(
+                f"a search takes at least 2 epochs, on batches of at least 2 images, got {self.epochs} and "
+                f"{self.batch_size}"
+            )
+        if not (0 <= self.warm_up < 1 and self.learning_rate > 0 and self.threshold_rate > 0):
+            raise InputError(
+                "expected a share of warm-up of at least 0 and below 1, and rates above 0, got "
+                f"{self.warm_up}, {self.learning_rate} and {self.threshold_rate}"
+            )
+        if self.trade_off is not None and not 0 <= self.trade_off < float("inf"):
+            raise InputError(f"a trade-off is a finite number of at least 0, got {self.trade_off}")
+        if self.target is not None and self._bound is not None:
+            raise InputError(
+                f"the budget of {self._bound.at_most:g} is the target; leave target={self.target:g} out, or the budget"
+            )
+        if self.cost_model is not None and self._bound is not None:
+            raise InputError(
+                f"the budget has its own cost model; leave cost_model={self.cost_model} out, or the budget"
+            )
+
+    @property
+    def _bound(self) -> Any:
+        return self.space.bound if isinstance(self.space, Subspace) else None
+
+    # -- cost --------------------------------------------------------------------------------------------------------
+
+    def price(self, images: Images) -> Price:
+        """Return what networks cost."""
+        return Price(self.reachable, self._predict(images))
+
+    @property
+    def reachable(self) -> Space:
+        """What its supernet holds of the space."""
+        whole = self.whole_space
+        if not isinstance(whole, NASBenchMacro) or self.skip_resizing:
+            return whole
+        first = [sum(STAGES[:i]) for i in range(len(STAGES))]
+        return Subspace(whole, lambda rows: (rows[:, first] > 0).all(axis=1), "layers that resize are kept")
+
+    def _predict(self, images: Images) -> Predict:
+        if self._bound is not None:
+            return self._bound.cost
+        if self.cost_model is not None:
+            model = registry.configure("cost model", self.cost_model, self.whole_space)
+            if not model.fitted:
+                raise InputError(
+                    f"cost model {self.cost_model!r} has to be fitted first ('nasplug cost-model fit'); give the file "
+                    "as --cost-model with --max-latency, or name one that is ready, such as pixel1"
+                )
+            return model.predict
+        sizes = {**self.sizes(images), "classes": images.classes, "in_channels": images.channels}
+        side = images.train.images.shape[-1]
+        space = self.whole_space
+        return lambda genotypes: complexity.flops(space, genotypes, size=side, **sizes) / 1e6
+
+    def aimed(self, price: Price) -> float | None:
+        """Return what a network may cost, None where lambda alone rules; raises InputError for what none costs."""
+        if self.trade_off is not None or (self.target is None and self._bound is None):
+            return None
+        cheapest, dearest = price.range(np.random.default_rng(0))
+        if self._bound is not None:
+            if self._bound.at_most < cheapest:
+                raise InputError(
+                    f"the budget {self._bound.at_most:g} is out of range: networks of {price.space.name!r} cost "
+                    f"between {cheapest:.4g} and {dearest:.4g}"
+                )
+            return min(float(self._bound.at_most), dearest)
+        assert self.target is not None
+        if not cheapest <= self.target <= dearest:
+            raise InputError(
+                f"the target {self.target:g} is out of range: networks of {price.space.name!r} cost between "
+                f"{cheapest:.4g} and {dearest:.4g}"
+            )
+        return self.target
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def sizes(self, images: Images) -> dict[str, Any]:
+        """Return the sizes of the networks."""
+        return dict(_SMALL[self.whole_space.name]) if self._fitting(images) == "small" else {}
+
+    def _loaded(self) -> Images:
+        return load_images(self.images, Path(self.root) if self.root else None)
+
+    def _fitting(self, images: Images) -> str:
+        return self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")
+
+    def _facts(self, images: Images, seed: int) -> dict[str, Any]:
+        facts = super()._facts(images, seed)
+        facts["options"] |= {"export": None}
+        price = self.price(images)
+        some = self.whole_space.sample(256, np.random.default_rng(0))
+        costs = hashlib.blake2b(price.of(some).tobytes(), digest_size=8).hexdigest()
+        return facts | {"costs": costs, "aim": self.aimed(price)}
+
+    def _stages(self, images: Images) -> int:
+        return self.epochs or _EPOCHS[self._fitting(images)]
+
+    def _method(self, images: Images, seed: int) -> Method:
+        from nasplug.spaces.modules.seeding import seeded
+        from nasplug.spaces.modules.single_path import Supernet
+        from nasplug.strategies.supernet.data import halves
+        from nasplug.strategies.supernet.superkernels import Aim, Recipe, SuperkernelTraining
+
+        data = halves(images, share=self.share, device=self.device)
+        sizes = {**self.sizes(images), "classes": data.classes, "in_channels": data.channels}
+        with seeded(seed):
+            net = Supernet(self.whole_space, faithful=self.faithful, skip_resizing=self.skip_resizing, **sizes)
+        epochs = self._stages(images)
+        recipe = Recipe(
+            epochs,
+            round(self.warm_up * epochs),
+            self.batch_size,
+            self.learning_rate,
+            threshold_rate=self.threshold_rate,
+        )
+        price = self.price(images)
+        target = self.aimed(price)
+        trade_off = self.trade_off if self.trade_off is not None else 1.0
+        return SuperkernelTraining(net, data, price, recipe, Aim(trade_off, target), seed)
+
+    # -- the winner --------------------------------------------------------------------------------------------------
+
+    def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
+        if self.export is not None and not Path(self.export).exists():
+            from nasplug.spaces.modules.superkernel_export import write_onnx
+
+            seed = run_seed(rng)
+            pixels = self._loaded().train.images
+            write_onnx(self.winner(seed), Path(self.export), tuple(pixels.shape[1:]))  # type: ignore[arg-type]
+        return super()._candidates(history, n, rng)
+
+    def selected(self, seed: int) -> NDArray[np.int64]:
+        """Return the network that the last stage of a seed's run selects, ``(s,)``, training what is missing."""
+        run = self.run(seed)
+        selection = run.selection(run.stages - 1)
+        assert selection is not None
+        return selection.ranking[0]
+
+    def winner(self, seed: int) -> nn.Module:
+        """Return that network in torch, with the weights it has in the supernet, in evaluation mode."""
+        from nasplug.spaces.modules.recalibration import recalibrate
+        from nasplug.spaces.modules.superkernel_export import extract
+        from nasplug.strategies.supernet.superkernels import SuperkernelTraining
+
+        genotype = self.selected(seed)
+        method = self.run(seed).method()
+        assert isinstance(method, SuperkernelTraining)
+        net = extract(method.net, genotype)
+        recalibrate(net, method.batches(4))
+        return net
