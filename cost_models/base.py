@@ -14,13 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.errors import DataError, InputError, UnknownNameError
+from nasplug.files import write_whole
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.subspace import Subspace
 
@@ -98,6 +99,11 @@ class CostModel(ABC):
     provenance: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     """JSON-ready facts: how many measurements it was fitted on, and what the caller adds."""
 
+    least: ClassVar[int] = 1
+    """Measurements without which there is nothing to fit."""
+    per_operation: ClassVar[bool] = False
+    """Whether it learns something of each operation, and so wants more measurements than the space has operations."""
+
     def fit(self, genotypes: Genotypes, ms: NDArray[np.float64], *, device: str = "") -> Self:
         """Fit to measured latencies and return the model.
 
@@ -106,13 +112,18 @@ class CostModel(ABC):
             ms: milliseconds ``(n,)``, finite and above zero.
             device: its name, for reports.
 
-        Raises: InputError for rows that do not match, latencies that are no latencies, or too few of them.
+        Raises: InputError for rows that do not match, latencies that are no latencies or all alike, or too few of them.
         """
         genotypes, ms = self.space.check(genotypes), np.asarray(ms, dtype=np.float64)
         if ms.shape != (len(genotypes),):
             raise InputError(f"{len(genotypes)} architectures need {len(genotypes)} latencies, got shape {ms.shape}")
         if not len(ms) or not np.isfinite(ms).all() or (ms <= 0).any():
             raise InputError("latencies are finite milliseconds above zero, at least one of them; drop the others")
+        if len(ms) < self.least:
+            name = type(self).__name__
+            raise InputError(f"{name} needs at least {self.least} measurements, got {len(ms)}; measure more networks")
+        if len(ms) > 1 and np.ptp(ms) <= 1e-9 * ms.max():
+            raise InputError(f"all {len(ms)} latencies are {ms[0]:g} ms: nothing to learn; check the measurement")
         self._fit(genotypes, ms)
         self.device = device
         self.provenance = {"measurements": len(ms), "range_ms": [float(ms.min()), float(ms.max())]}
@@ -152,7 +163,10 @@ class CostModel(ABC):
     # -- files -------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the fitted model as one ``.npz`` file of plain arrays (no pickle); raises InputError before fit."""
+        """Write the fitted model as one ``.npz`` file of plain arrays (no pickle).
+
+        Raises: InputError before :meth:`fit`; DataError where the file cannot be written.
+        """
         if not self.fitted:
             raise InputError(f"{type(self).__name__} is not fitted yet; there is nothing to save")
         header = {
@@ -166,8 +180,13 @@ class CostModel(ABC):
             "device": self.device,
             "provenance": self.provenance,
         }
-        with Path(path).open("wb") as file:
-            np.savez(file, header=np.array(json.dumps(header)), **self._arrays())  # type: ignore[arg-type]
+        arrays = {"header": np.array(json.dumps(header)), **self._arrays()}
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:  # a path would get another ending
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+
+        write_whole(Path(path), write)
 
 
 class BankModel(CostModel):
@@ -198,6 +217,8 @@ def load_cost_model(path: Path, space: Space | None = None) -> CostModel:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has {path.stat().st_size} bytes; a cost model has at most {MAX_BYTES}")
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("not an .npz file")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))

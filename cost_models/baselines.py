@@ -31,6 +31,8 @@ Floats = NDArray[np.float64]
 class _Line(CostModel):
     """A straight line through one number an architecture: ``constant + slope * amount``, slope not below 0."""
 
+    least = 2
+
     _line: tuple[float, float] | None = field(default=None, init=False, repr=False)
 
     @abstractmethod
@@ -104,6 +106,8 @@ class Roofline(CostModel):
     constant and a scale in milliseconds is taken; at least 2 measurements. Differs from the textbook: launches, and
     kernels of one network add up. Spaces without a described network raise InputError.
     """
+
+    least = 2
 
     _weights: Floats | None = field(default=None, init=False, repr=False)
     _constant: float = field(default=0.0, init=False, repr=False)

@@ -31,6 +31,8 @@ class Lookup(CostModel):
     grows with its area (once-for-all keeps a table a resolution instead).
     """
 
+    least, per_operation = 3, True
+
     _table: Floats | None = field(default=None, init=False, repr=False)
     _constant: float = field(default=0.0, init=False, repr=False)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import re
 import statistics
 import tempfile
 import time
@@ -28,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug import registry
+from nasplug.cost_models.units import require_milliseconds
 from nasplug.errors import DataError, InputError, MissingDependencyError
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["Measurement", "Protocol", "busy", "latencies", "machine_name", "measure", "read_measurements"]
+__all__ = ["Measurement", "Protocol", "busy", "drift", "latencies", "machine_name", "measure", "read_measurements"]
 
 BLOCK_S = 0.02
 WARM_UP_S = 0.05
@@ -73,6 +75,8 @@ class Protocol:
         counts = (self.threads, self.batch, self.side, self.channels, self.classes, self.attempts)
         if min(counts) < 1 or self.blocks < 3 or not self.spread > 0:
             raise InputError(f"a measurement has counts of at least 1, 3 blocks and a spread above 0, got {self}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device) or (self.engine != "eager" and self.device != "cpu"):
+            raise InputError(f"expected device cpu, or for eager cuda or cuda:0, got {self.device!r} for {self.engine}")
 
     def text(self) -> str:
         """Return what makes two measurements comparable, for the ``protocol`` column."""
@@ -136,6 +140,7 @@ def measure(
         clock: seconds.
 
     Raises:
+        InputError: a CUDA device that torch does not see.
         DataError: a file of another protocol or machine, or one that cannot be read or written.
         MissingDependencyError: the engine's package is not installed.
     """
@@ -157,6 +162,26 @@ def measure(
                 held[string] = _measured((space.name, string), run, protocol, machine, clock)
                 _append(path, held[string])
             yield held[string]
+
+
+def drift(
+    space: Space,
+    row: Measurement,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Measure a row's architecture once more and return how much longer it takes now, as a share of the row's latency.
+
+    Blocks of one measurement may agree on a machine that heats up and slows down from one network to the next; at the
+    end of a run, the first network tells. Nothing is written.
+    """
+    (genotype,) = space.from_string([row.architecture])
+    with _threads(protocol.threads):
+        run = _runner(space, genotype, protocol, seed)
+        again = _measured((row.space, row.architecture), run, protocol, row.machine, clock)
+    return again.latency_ms / row.latency_ms - 1
 
 
 def _measured(
@@ -294,10 +319,13 @@ def _load() -> str:
 
 
 def machine_name(device: str) -> str:
-    """Return the processor or graphics card that ``device`` means."""
+    """Return the processor or graphics card that ``device`` means; raises InputError for a card torch does not see."""
     if device != "cpu":
         import torch
 
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(device.partition(":")[2] or 0) >= seen:
+            raise InputError(f"torch sees {seen} CUDA devices here, not {device!r}; measure on another, or on cpu")
         return torch.cuda.get_device_name(device)
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -343,11 +371,14 @@ def read_measurements(path: Path) -> list[Measurement]:
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
         os.truncate(path, len(whole))
+    reader = None
     try:
-        rows = list(csv.DictReader(whole.decode("utf-8").splitlines()))
-        return [_row(row) for row in rows]
+        reader = csv.DictReader(whole.decode("utf-8").splitlines())
+        return [_row(row) for row in reader]
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} is not a file of measurements ({type(error).__name__}: {error})") from error
+        line = reader.line_num if reader else 1
+        message = f"{path} is not a file of measurements, line {line} ({type(error).__name__}: {error})"
+        raise DataError(message) from error
 
 
 def _row(row: Mapping[str, str]) -> Measurement:
@@ -369,11 +400,16 @@ def _row(row: Mapping[str, str]) -> Measurement:
 def latencies(rows: Sequence[Measurement]) -> tuple[Space, Genotypes, NDArray[np.float64]]:
     """Return the space, genotypes ``(n, s)`` and milliseconds ``(n,)`` of measurements.
 
-    Raises: DataError for no rows or more than one space; UnknownNameError for a space that is not registered;
-        InputError for a string that is no architecture of it.
+    The unit is believed where passes and milliseconds multiply to a measurement's duration, else checked by range.
+
+    Raises: DataError for no rows, more than one space, or another unit; UnknownNameError for a space that is not
+        registered; InputError for a string that is no architecture of it.
     """
     spaces = {row.space for row in rows}
     if len(spaces) != 1:
         raise DataError(f"expected measurements of one space, got {len(rows)} of {sorted(spaces) or 'none'}")
     space: Space = registry.load("space", spaces.pop())()
-    return space, space.from_string([row.architecture for row in rows]), np.array([row.latency_ms for row in rows])
+    ms = np.array([row.latency_ms for row in rows])
+    if np.median(ms * np.array([row.passes for row in rows])) < 1e3 * BLOCK_S:
+        require_milliseconds(ms, "the measurements")
+    return space, space.from_string([row.architecture for row in rows]), ms

@@ -46,6 +46,8 @@ class MLP(CostModel):
     Raises: InputError for an option out of range.
     """
 
+    least, per_operation = 3, True
+
     hidden: str = "256-128"
     epochs: int = 40
     learning_rate: float = 3e-3
@@ -117,6 +119,8 @@ class MLPPaper(CostModel):
 
     Raises: InputError for an option out of range.
     """
+
+    least, per_operation = 3, True
 
     hidden: str = "400-400-400"
     epochs: int = 100

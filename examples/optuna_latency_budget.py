@@ -1,4 +1,4 @@
-"""Ten measured networks, a latency model, and a search under a budget; then the whole trade-off as two objectives.
+"""Ten measured networks, a latency model, and a search under a budget; a constraint; the trade-off as two objectives.
 
 The latencies here are a table's, so that the example runs anywhere; in your study they come from
 ``nasplug cost-model measure`` on your own device.
@@ -35,6 +35,18 @@ study.optimize(accuracy, n_trials=30)
 best = space.from_params([study.best_params])
 print(f"within 14 ms: accuracy {study.best_value:.4f}, true latency {table.query(best, 'latency_ms')[0]:.2f} ms")
 assert all(within.valid(space.from_params([trial.params])).all() for trial in study.trials)
+
+
+# Or a constraint in Optuna's own words: what breaks it may be tried, and is learnt from.
+def over_budget(trial):
+    return [float(model.predict(space.from_params([trial.params]))[0]) - 14.0]
+
+
+sampler = NasSampler("weaknas", space=space, seed=0, constraints_func=over_budget)
+study = optuna.create_study(direction="maximize", sampler=sampler)
+study.optimize(accuracy, n_trials=30)
+kept = [trial for trial in study.trials if over_budget(trial)[0] <= 0]
+print(f"with a constraint: accuracy {max(trial.value for trial in kept):.4f}, {len(kept)} of 30 trials kept it")
 
 
 # Or the trade-off: the predicted latency is a second objective, free of charge.

@@ -12,3 +12,11 @@ study.optimize(problem, n_trials=40)
 for trial in sorted(study.best_trials, key=lambda trial: trial.values[1]):
     accuracy, latency_ms = trial.values
     print(f"{accuracy:.4f} at {latency_ms:5.1f} ms")
+
+# The picture, and the area between the best trials and 85 % at 16 ms as it grew.
+names = ["accuracy", "latency, ms"]
+optuna.visualization.plot_pareto_front(study, target_names=names).write_html(
+    "pareto.html", include_plotlyjs="directory"
+)
+growth = optuna.visualization.plot_hypervolume_history(study, reference_point=[0.85, 16.0]).data[0].y
+print(f"hypervolume {growth[9]:.4f} after 10 trials, {growth[-1]:.4f} after {len(growth)}: see pareto.html")

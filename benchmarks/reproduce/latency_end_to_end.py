@@ -23,7 +23,7 @@ from nasplug.benchmarks import open_benchmark
 from nasplug.benchmarks.compare import Arena, search
 from nasplug.cost_models.accuracy import accuracy
 from nasplug.cost_models.constraint import affordable
-from nasplug.cost_models.measuring import Protocol, busy, latencies, measure
+from nasplug.cost_models.measuring import Protocol, busy, drift, latencies, measure
 from nasplug.spaces import NASBench201
 from nasplug.strategies.weaknas import WeakNAS
 
@@ -49,11 +49,14 @@ def main() -> None:
     rows = list(measure(space, drawn, options.out / "measured.csv", protocol))
     _, genotypes, ms = latencies(rows)
     noisy = sum(row.noisy for row in rows)
+    drifted = drift(space, rows[0], protocol)
     print(f"{len(rows)} networks measured ({protocol.text()}), {ms.min():.2f} to {ms.max():.2f} ms, {noisy} noisy")
+    print(f"the first network, measured again after all others: {drifted:+.1%}")
 
     title = f"from {fitted}, on {checked}"
     print(f"\n{title:<18}{'RMSE ms':>9}{'MAPE':>8}{'within 10 %':>13}{'Spearman':>10}")
-    summary: dict[str, Any] = {"networks": len(rows), "noisy": noisy, "range_ms": [ms.min(), ms.max()], "models": {}}
+    summary: dict[str, Any] = {"networks": len(rows), "noisy": noisy, "drift": drifted, "models": {}}
+    summary["range_ms"] = [ms.min(), ms.max()]
     models = {}
     for name in MODELS:
         models[name] = registry.configure("cost model", name, space).fit(genotypes[:fitted], ms[:fitted])

@@ -67,7 +67,7 @@ def measure(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from nasplug.cost_models.base import BankModel
-    from nasplug.cost_models.measuring import Protocol, busy
+    from nasplug.cost_models.measuring import Protocol, busy, drift
     from nasplug.cost_models.measuring import measure as run
 
     opened: Space = registry.load("space", space)()
@@ -90,6 +90,7 @@ def measure(
     with Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty()) as bar:
         for row in bar.track(run(opened, genotypes, out, protocol, seed=seed), len(genotypes), description="measuring"):
             rows.append(row)
+    drifted = drift(opened, rows[0], protocol, seed=seed) if len(rows) > 1 else 0.0
     noisy = [row for row in rows if row.noisy]
     latencies = [row.latency_ms for row in rows]
     found = {
@@ -98,6 +99,7 @@ def measure(
         "architectures": len(rows),
         "noisy": len(noisy),
         "range_ms": [min(latencies), max(latencies)],
+        "drift": drifted,
         "warning": warning,
     }
     if as_json:
@@ -106,6 +108,11 @@ def measure(
     typer.echo(f"{len(rows)} architectures, {min(latencies):.3f} to {max(latencies):.3f} ms ({protocol.text()}): {out}")
     if noisy:
         typer.echo(f"{len(noisy)} are noisy: their spread stayed above {spread:g}; measure on a quiet machine")
+    if abs(drifted) > spread:
+        typer.echo(
+            f"the first network takes {drifted:+.0%} now: the machine's speed drifts (heat, other work); let it rest, "
+            "and measure into another file"
+        )
 
 
 @app.command()
@@ -140,10 +147,15 @@ def fit(
     configured.fit(genotypes, ms, device=name)
     configured.save(out)
     seen = accuracy(configured.predict(genotypes), ms).to_json() if len(ms) > 1 else None
+    operations = sum(parameter.size for parameter in space.parameters)
+    note = None
+    if configured.per_operation and len(ms) < operations:
+        note = f"{len(ms)} measurements for {operations} operations: few-shot is made for so few"
     if as_json:
-        typer.echo(json.dumps({"model": model, "file": str(out), "device": name, "seen": seen}, indent=1))
+        found = {"model": model, "file": str(out), "device": name, "seen": seen, "note": note}
+        typer.echo(json.dumps(found, indent=1))
     else:
-        typer.echo(f"{model} of {name}, from {len(ms)} measurements: {out}")
+        typer.echo(f"{model} of {name}, from {len(ms)} measurements: {out}" + (f"\n{note}" if note else ""))
 
 
 @app.command()

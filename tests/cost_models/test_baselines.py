@@ -61,3 +61,19 @@ def test_a_space_without_a_described_network_is_refused(name):
     genotypes = space.sample(5, np.random.default_rng(0))
     with pytest.raises(InputError, match=f"{name} needs to know the network"):
         configure("cost model", name, space).fit(genotypes, np.arange(5.0) + 1)
+
+
+@pytest.mark.parametrize("name", ["flops", "roofline", "lookup", "mlp"])
+def test_latencies_that_are_all_alike_teach_nothing(name):
+    rows = NASBench201().sample_distinct(5, np.random.default_rng(0))
+    with pytest.raises(InputError, match="all 5 latencies are 3 ms: nothing to learn"):
+        configure("cost model", name, NASBench201()).fit(rows, np.full(5, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("params", 2), ("roofline", 2), ("lookup", 3), ("mlp", 3), ("mlp-paper", 3)]
+)
+def test_fewer_measurements_than_a_model_has_numbers_are_refused(name, least):
+    rows = NASBench201().sample_distinct(least - 1, np.random.default_rng(0))
+    with pytest.raises(InputError, match=f"needs at least {least} measurements, got {least - 1}; measure more"):
+        configure("cost model", name, NASBench201()).fit(rows, np.arange(1.0, least))

@@ -203,7 +203,7 @@ def test_bad_calls_say_what_is_wrong(known):
     with pytest.raises(InputError, match="not fitted"):
         blank.predict(UNSEEN)
     with pytest.raises(InputError, match="needs pretrain"):
-        blank.fit(ROWS[:2], np.ones(2))
+        blank.fit(ROWS[:2], np.arange(1.0, 3.0))
     with pytest.raises(InputError, match="knows 0 architectures"):
         blank.suggest(1, np.random.default_rng(0))
     with pytest.raises(InputError, match="knows 250 architectures"):

@@ -5,7 +5,7 @@ import pytest
 
 from nasplug.cost_models.base import load_cost_model
 from nasplug.cost_models.lookup import Lookup
-from nasplug.errors import InputError
+from nasplug.errors import DataError, InputError
 from nasplug.spaces import FBNet, NASBench201, OFAMobileNetV3
 
 
@@ -54,6 +54,24 @@ def test_measured_blocks_add_up(tmp_path):
     np.savez(tmp_path / "other.npz", **arrays)
     with pytest.raises(InputError, match="not a usable cost model"):
         load_cost_model(tmp_path / "other.npz")
+    (tmp_path / "text.npz").write_text("a letter")
+    with pytest.raises(DataError, match=r"not a usable cost model \(BadZipFile: not an .npz file\)"):
+        load_cost_model(tmp_path / "text.npz")
+
+
+def test_a_model_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    model, path = Lookup(space=NASBench201()).fit_blocks(blocks(NASBench201()), 2.0), tmp_path / "table.npz"
+    model.save(path)
+    before = path.read_bytes()
+
+    def full(*arguments, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(DataError, match=r"cannot write .*table\.npz \(No space left"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_blocks_that_do_not_fit_are_refused():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nasplug.cost_models import measuring
-from nasplug.cost_models.measuring import Protocol, latencies, measure, read_measurements
+from nasplug.cost_models.measuring import Measurement, Protocol, latencies, measure, read_measurements
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
 from nasplug.spaces import NASBench201
 
@@ -69,6 +69,14 @@ def test_quick_passes_are_counted_in_blocks():
     assert row.latency_ms == pytest.approx(1.0)
 
 
+def test_a_machine_that_slows_down_between_networks_drifts(tmp_path, monkeypatch):
+    (row,) = measure(NASBench201(), cells(1), tmp_path / "rows.csv", QUICK)
+    slow = Clock(row.latency_ms * 1.2 / 1e3)
+    monkeypatch.setattr(measuring, "_runner", lambda *a: slow.run)
+    assert measuring.drift(NASBench201(), row, QUICK, clock=slow) == pytest.approx(0.2)
+    assert read_measurements(tmp_path / "rows.csv") == [row]
+
+
 def test_a_file_grows_by_a_row_a_network_and_is_continued(tmp_path, monkeypatch):
     path, genotypes = tmp_path / "new" / "rows.csv", cells(4)
     first = [next(measure(NASBench201(), genotypes, path, QUICK))]
@@ -90,13 +98,17 @@ def test_a_file_grows_by_a_row_a_network_and_is_continued(tmp_path, monkeypatch)
 
 def test_threads_and_cores_are_as_before(tmp_path):
     before, cores = torch.get_num_threads(), os.sched_getaffinity(0)
-    run = measure(NASBench201(), cells(2), tmp_path / "rows.csv", QUICK)
-    next(run)
-    assert torch.get_num_threads() == 1
-    assert len(os.sched_getaffinity(0)) == 1
-    run.close()
-    assert torch.get_num_threads() == before
-    assert os.sched_getaffinity(0) == cores
+    torch.set_num_threads(3)
+    try:
+        run = measure(NASBench201(), cells(2), tmp_path / "rows.csv", QUICK)
+        next(run)
+        assert torch.get_num_threads() == 1
+        assert len(os.sched_getaffinity(0)) == 1
+        run.close()
+        assert torch.get_num_threads() == 3
+        assert os.sched_getaffinity(0) == cores
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_onnxruntime_runs_the_same_network(tmp_path):
@@ -133,7 +145,7 @@ def test_files_that_hold_no_measurements(tmp_path, text):
     path = tmp_path / "rows.csv"
     path.write_text(text, encoding="latin-1")
     if text:
-        with pytest.raises(DataError, match="is not a file of measurements"):
+        with pytest.raises(DataError, match="is not a file of measurements, line"):
             read_measurements(path)
     else:
         with pytest.raises(DataError, match="expected measurements of one space, got 0"):
@@ -160,10 +172,39 @@ def test_rows_of_two_spaces_or_an_unknown_one_are_refused(tmp_path):
     assert row.space == "nasbench201"
 
 
+def test_seconds_are_not_taken_for_milliseconds():
+    def rows(scale, passes):
+        strings = NASBench201().to_string(cells(3))
+        return [
+            Measurement("nasbench201", one, scale * ms, 0.01, False, 1, passes, "", "", "", "", "")
+            for one, ms in zip(strings, (20.0, 30.0, 40.0), strict=True)
+        ]
+
+    with pytest.raises(DataError, match=r"median latency is 0\.03 ms.*if these are seconds, multiply by 1000"):
+        latencies(rows(1e-3, passes=9))
+    latencies(rows(1.0, passes=1))  # written by hand, and plausible
+    latencies(rows(1e-3, passes=5000))  # measured: as many passes of 0.03 ms as fill the blocks
+
+
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"batch": 0}, {"blocks": 2}, {"spread": 0.0}, {"attempts": 0}])
 def test_protocols_that_cannot_be(wrong):
     with pytest.raises(InputError, match="a measurement has counts of at least 1"):
         Protocol(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"device": "tpu"}, {"device": "cuda", "engine": "onnxruntime"}])
+def test_devices_that_cannot_be(wrong):
+    with pytest.raises(InputError, match="expected device cpu, or for eager cuda"):
+        Protocol(**wrong)
+
+
+def test_a_card_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="torch sees 1 CUDA devices here, not 'cuda:1'"):
+        next(measure(NASBench201(), cells(1), tmp_path / "rows.csv", Protocol(device="cuda:1")))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device}")
+    assert measuring.machine_name("cuda") == "card cuda"
 
 
 def test_a_busy_machine_is_said_to_be(monkeypatch):

@@ -212,7 +212,7 @@ def test_bad_order_and_input(cls):
     model = cls(space=CELLS)
     rows = CELLS.sample(3, np.random.default_rng(0))
     with pytest.raises(InputError, match="needs pretrain"):
-        model.fit(rows, np.ones(3))
+        model.fit(rows, np.arange(1.0, 4.0))
     with pytest.raises(InputError, match="before it can suggest"):
         model.suggest(3, np.random.default_rng(0))
     empty = LatencyBank(CELLS, rows, ("a",), np.full((3, 1), np.nan))

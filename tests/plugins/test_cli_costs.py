@@ -43,11 +43,20 @@ def test_measure_fit_predict_search(tmp_path, capsys, small_table):
     assert found["protocol"] == "eager on cpu, 1 thread, 1x3x8x8, cells 1, channels 4"
     again = output(capsys, "cost-model", "measure", "nasbench201", "--out", rows, "--count", "6", *SMALL)
     assert again["range_ms"] == found["range_ms"]
-    assert output(capsys, "cost-model", "fit", "lookup", "--data", rows, "--out", model)["seen"]["tested"] == 6
+    fitted = output(capsys, "cost-model", "fit", "lookup", "--data", rows, "--out", model)
+    assert fitted["seen"]["tested"] == 6
+    assert fitted["note"] == "6 measurements for 30 operations: few-shot is made for so few"
+    assert output(capsys, "cost-model", "fit", "flops", "--data", rows, "--out", model)["note"] is None
     predicted = output(capsys, "cost-model", "predict", model, CONVOLUTIONS)
     assert predicted[0]["latency_ms"] > 0
     whole = output(capsys, "cost-model", "evaluate", model, "--data", rows)
     assert whole["rows"][0]["tested"] == 6
+
+
+def test_a_drifting_machine_is_reported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nasplug.cost_models.measuring.drift", lambda *a, **k: 6.0)
+    assert run(["cost-model", "measure", "nasbench201", "--out", str(tmp_path / "r.csv"), "--count", "2", *SMALL]) == 0
+    assert "the first network takes +600% now" in capsys.readouterr().out
 
 
 def test_few_shot_from_a_bank_and_search_under_its_budget(tmp_path, capsys, latencies):
