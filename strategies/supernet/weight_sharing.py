@@ -24,7 +24,7 @@ _DARTS = ("darts", "darts-s1", "darts-s2", "darts-s3", "darts-s4")
 
 _SMALL: Mapping[str, Mapping[str, int]] = {
     "nasbench201": {"channels": 8, "cells": 1},
-    **{name: {"channels": 8, "layers": 5} for name in _DARTS},
+    **{name: {"channels": 8, "layers": 3} for name in _DARTS},
 }
 """Sizes of supernets for images of up to 16x16 pixels, by space."""
 
