@@ -56,6 +56,10 @@ class Strategy(ABC):
     objectives: ClassVar[int | None] = 1
     """How many objectives the strategy can search over; None: any number."""
 
+    request: ClassVar[tuple[str, ...]] = ()
+    """Options that ask something of what is trained already, such as a task and a budget; an Optuna study may name
+    them as user attributes."""
+
     def propose(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
         """Return up to ``n`` unseen, distinct genotypes, ``(k, s)``, best first; ``k < n`` only when no more are left.
 

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -68,6 +69,9 @@ class NasSampler(BaseSampler):
     Learns from completed trials, as hints from pruned ones, and that failed ones are not worth another try. Values
     that are infinite count as failed. The sampler sees the whole study, also under ``HyperbandPruner``.
 
+    A strategy that answers requests (``eas``) takes them from the study's user attributes ``task``, ``kind`` and
+    ``budget``, where there are any.
+
     Args:
         strategy: a registered name with options, such as ``"weaknas:predictor=ridge"``; or a Strategy class or object.
         space: a nasplug Space or its registered name, whose parameters have the names the objective suggests; or
@@ -99,6 +103,7 @@ class NasSampler(BaseSampler):
         # Built once now, so that a wrong name or option is an error here and not in the middle of a study.
         self._current = strategy_over(strategy, NASBench201() if self._given is None else self._given.space)
         self._inferred: tuple[Mapping[str, BaseDistribution], StudySpace | None] = ({}, None)
+        self._asked: tuple[Mapping[str, Any], Strategy] | None = None
         self._warned: set[str] = set()
         self._start()
 
@@ -219,7 +224,7 @@ class NasSampler(BaseSampler):
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.int64], bool]:
         """Return a genotype ``(s,)`` and whether it is unseen; ``fixed`` holds codes ``(s,)`` and where they apply."""
-        space, strategy = over.space, self._strategy_for(over.space)
+        space, strategy = over.space, self._strategy_for(over.space, study)
         try:
             if fixed is None:
                 return strategy.propose(history, 1, rng)[0], True
@@ -302,10 +307,17 @@ class NasSampler(BaseSampler):
             self._inferred = (dict(found), StudySpace.of(found))
         return self._inferred[1]
 
-    def _strategy_for(self, space: Space) -> Strategy:
+    def _strategy_for(self, space: Space, study: Study) -> Strategy:
+        """Return the strategy over a space, with what the study's user attributes ask of it."""
         if self._current.space != space:
             self._current = strategy_over(self._strategy, space)
-        return self._current
+        attributes = study.user_attrs if self._current.request else {}
+        asked = {name: attributes[name] for name in self._current.request if name in attributes}
+        if not asked:
+            return self._current
+        if self._asked is None or self._asked[0] != asked or self._asked[1].space != space:
+            self._asked = asked, replace(self._current, **asked)
+        return self._asked[1]
 
     def _stop(self, study: Study) -> None:
         # Optuna's contract tests want all trials asked for, so only a space that was declared ends a study.

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EAS", "Predicts"]
 
 
+@runtime_checkable
 class Predicts(Protocol):
     """What a latency budget needs of a cost model."""
 
@@ -93,8 +94,9 @@ class EAS(SupernetStrategy):
             raise InputError(f"eas knows budgets of flops, params and latency, got {self.kind!r}")
         if self.kind == "latency" and self.model is None:
             raise InputError("a latency budget needs a fitted cost model of the space 'elastic'")
-        if self.budget is not None and not (np.isfinite(self.budget) and self.budget > 0):
-            raise InputError(f"a budget is a finite number above zero, got {self.budget}")
+        number = isinstance(self.budget, int | float) and not isinstance(self.budget, bool)
+        if self.budget is not None and not (number and np.isfinite(self.budget) and self.budget > 0):
+            raise InputError(f"a budget is a finite number above zero, got {self.budget!r}")
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def test_weights_learn_what_the_tasks_ask(trained):
     assert losses[-1] < 0.8 * losses[0]
     low = method.tasks[0]
     assert method.accuracy(SPACE.n_choices - 1, low) > 0.4  # one in five by chance
-    assert method.accuracy(np.zeros(SPACE.n_sites, np.int64), low, method.data.weights) > 0.4
+    assert method.accuracy(SPACE.n_choices - 1, low, method.data.weights) > 0.8
 
 
 def test_a_deployed_network_answers_for_its_task_alone(trained):
@@ -152,10 +152,10 @@ def test_the_super_network_is_frozen_while_the_generator_learns(trained, monkeyp
 def test_a_loss_that_is_no_number_ends_the_training(trained, monkeypatch):
     from nasplug.strategies.supernet import elastic_training as training
 
-    monkeypatch.setattr(training.ElasticTraining, "_step", lambda self, step: float("nan"))
-    with pytest.raises(TrainingError, match="loss of the super-network became nan"):
-        trained.method(0)
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(training.ElasticTraining, "_step", lambda self, step: float("nan"))
+        with pytest.raises(TrainingError, match="loss of the super-network became nan"):
+            trained.method(0)
     monkeypatch.setattr(training, "train", lambda *a, **k: [float("inf")])
     with pytest.raises(TrainingError, match="generator became no number"):
         trained.method(1)

@@ -1,6 +1,7 @@
 """Requests in, architectures out: bounds, batches, anchors, repair; and that training helps."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from nasplug.spaces.modules.relaxed import one_hot
 from nasplug.spaces.staged import StagedSpace
 from nasplug.strategies.supernet.costs import elastic_costs, tabulated
 from nasplug.strategies.supernet.generator import FILL, Generator, Requests, Schedule, requests, train
+from nasplug.strategies.supernet.predicted import PredictedError
 
 SPACE = Elastic()
 TASKS = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0]], dtype=bool)
@@ -205,3 +207,28 @@ def test_training_finds_what_each_task_needs_within_the_budget(costs):
     assert after[0] == 3  # the first stage is cheap enough to be wide whatever the budget
     raw = generator(asked.tasks, asked.kinds, generator.position(asked))
     assert (generator.probabilities(raw).depth.sum(dim=-1) - 1).abs().max() < 1e-5
+
+
+# -- once-for-all's predictor ----------------------------------------------------------------------------------------
+
+
+def predictor(seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = (128, 400, 400, 400, 1)
+    arrays = {f"weight_{i}": rng.normal(0, 0.06, (a, b)).astype(np.float32) for i, (a, b) in enumerate(pairwise(sizes))}
+    return arrays | {f"bias_{i}": rng.normal(0, 0.1, size).astype(np.float32) for i, size in enumerate(sizes[1:])}
+
+
+def test_the_predicted_error_is_the_predictors_and_has_a_gradient():
+    space, arrays = OFAMobileNetV3(), predictor()
+    rows = space.sample(30, np.random.default_rng(0))
+    hidden = space.encode(rows, "ofa")
+    for i in range(3):
+        hidden = np.maximum(hidden @ arrays[f"weight_{i}"] + arrays[f"bias_{i}"], 0)
+    expected = 100 - 100 * (hidden @ arrays["weight_3"] + arrays["bias_3"])[:, 0]
+    choices = one_hot(space, rows)
+    found = PredictedError(arrays)(choices)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-3)
+    choices.kernel.requires_grad_()
+    PredictedError(arrays)(choices).sum().backward()
+    assert (choices.kernel.grad != 0).any(dim=-1).float().mean() > 0.5

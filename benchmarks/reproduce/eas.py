@@ -1,0 +1,470 @@
+"""EAS: an architecture for every task and budget in one pass, against searches that begin anew for every request.
+
+    python benchmarks/reproduce/eas.py --data FOLDER [--seeds 5] [--jobs 2] [--out DIR] [--quick]
+
+FOLDER holds ``ofa_mobilenetv3/`` with once-for-all's ``accuracy_predictor.pth`` and ``note10_lookup_tables/``.
+
+1. ``ofa``: 50 latency budgets of 15 to 60 ms on the Samsung Note10 for OFA-MobileNetV3, by once-for-all's published
+   accuracy predictor. The generator is trained through the predictor on random budgets of 10 to 92 ms and answers in
+   one batched pass; the peer is once-for-all's evolution, 50,100 predictor calls a budget. Settings of the generator
+   were chosen for budgets of FLOPs, none of them for this phone.
+2. ``digits``: an elastic super-network on digits with noise, tasks {0,4,6}, {1,7}, {2,3,5}, {8,9}, trained with task
+   dropout (0.5), without it, and with one task a step. Then 50 scenarios on each of the first two: those tasks and the
+   six unions of two of them, which were never trained, at 10, 25, 40, 60 and 80 % of the span of FLOPs. Peers on the
+   same weights: an evolution by an accuracy predictor with one output a task (ridge regression on 200 random
+   sub-networks, all tasks read from the same logits), random networks within the budget, and one network a budget
+   for all tasks (the same evolution, for the task of all classes). Architectures are chosen on images of the selection
+   half; printed are accuracies on the 697 test images, in per cent, with 95 % intervals over seeds. ``other task``:
+   what the generator answers another task at this budget, on the images of this one.
+3. ``mixed``: the same with digits beside gratings, two tasks that need different things: does the task matter?
+
+Times are processor seconds of one thread. Finished runs are kept under OUT/runs and not made again. A full run
+takes about 40 minutes of two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.importers.ofa import read_note10_tables, read_predictor
+from nasplug.benchmarks.ofa_surrogate import OFASurrogate
+from nasplug.benchmarks.statistics import bootstrap_ci
+from nasplug.images import Images, Split, load_images
+from nasplug.spaces import Elastic, Genotypes, OFAMobileNetV3
+from nasplug.spaces.modules.elastic import SuperNetwork
+from nasplug.spaces.modules.layout import ELASTIC_SMALL
+from nasplug.spaces.modules.seeding import seeded
+from nasplug.spaces.ofa_mobilenetv3 import RESOLUTIONS
+from nasplug.strategies.predictors.learners import Ridge
+from nasplug.strategies.supernet.costs import elastic_costs, tabulated
+from nasplug.strategies.supernet.data import Halves, Part, halves
+from nasplug.strategies.supernet.elastic_training import ElasticTraining, Recipe, masked
+from nasplug.strategies.supernet.generator import Generator, Requests, Schedule, train
+from nasplug.strategies.supernet.peers import Evolution, evolve, feasible
+from nasplug.strategies.supernet.predicted import PredictedError
+from nasplug.strategies.supernet.tasks import DEFAULTS
+
+NOTE10_MS = np.linspace(15.0, 60.0, 50)
+SHARES = (0.10, 0.25, 0.40, 0.60, 0.80)
+NOISE = 0.665
+"""Deviation of the noise on normalised digits: 0.25 where pixels are 0 to 1."""
+
+KEEP = {"task dropout": 0.5, "without": 1.0, "one task a step": 1e-9}
+ORIENTATIONS = 6
+SPACE = Elastic()
+
+
+# -- 1. latency budgets by published models ----------------------------------------------------------------------------
+
+
+def ofa(data: Path, seed: int, quick: bool) -> dict[str, Any]:
+    """Return the 50 answers of a generator and of the evolution."""
+    torch.set_num_threads(1)
+    source = data / "ofa_mobilenetv3"
+    arrays = read_predictor(source / "accuracy_predictor.pth")
+    tables = read_note10_tables(source / "note10_lookup_tables")
+    benchmark = OFASurrogate({"accuracy_predictor": arrays, "note10_tables": tables})
+    space = OFAMobileNetV3()
+
+    def latency(rows: Genotypes) -> NDArray[np.float64]:
+        return benchmark.query(rows, "latency_note10_ms")
+
+    cost = tabulated("latency", space, latency, allowed=np.array(RESOLUTIONS) >= 160)
+    generator = Generator([cost], 1, anchors=17, hidden=128, seed=seed)
+    started = time.process_time()
+    schedule = Schedule(steps=150 if quick else 5000, batch=64, penalty=20.0)
+    train(generator, PredictedError(arrays), np.ones((1, 1), dtype=bool), schedule, seed=seed)
+    trained_s = time.process_time() - started
+    asked = Requests(np.ones((50, 1), dtype=bool), NOTE10_MS, np.zeros(50, dtype=np.int64))
+    first, answers, answer_s = timed(generator, asked)
+    budgets = NOTE10_MS[::25] if quick else NOTE10_MS
+    settings = Evolution(generations=5) if quick else Evolution()
+    found, calls = [], 0
+    started = time.process_time()
+    for i, budget in enumerate(budgets):
+        row, scored = evolve(
+            benchmark.space,
+            lambda rows: benchmark.query(rows, "valid"),
+            lambda rows, budget=budget: latency(rows) <= budget,
+            np.random.default_rng([seed, i]),
+            settings,
+            start=cost.cheapest[0][None],
+        )
+        found.append(row)
+        calls = max(calls, scored)
+    evolution_s = (time.process_time() - started) / len(budgets) * 50
+    random = np.concatenate(
+        [
+            feasible(
+                benchmark.space, 20, lambda rows, b=b: latency(rows) <= b, np.random.default_rng([seed, 99, i]),
+                cost.cheapest[0][None],
+            )
+            for i, b in enumerate(NOTE10_MS)
+        ]
+    )  # fmt: skip
+
+    def accuracy(rows: Genotypes) -> NDArray[np.float64]:
+        return 100 * benchmark.query(rows, "valid")
+
+    at = np.searchsorted(NOTE10_MS, budgets)
+    return {
+        "generator": accuracy(answers.genotypes).tolist(),
+        "generator_there": accuracy(answers.genotypes[at]).tolist(),
+        "evolution": accuracy(np.stack(found)).tolist(),
+        "random": accuracy(random).reshape(50, -1).mean(axis=1).tolist(),
+        "first_share": (cost.predict(first) / NOTE10_MS).tolist(),
+        "share": (answers.costs / NOTE10_MS).tolist(),
+        "met": answers.met.tolist(),
+        "distinct": len(np.unique(space.keys(answers.genotypes))),
+        "calls": calls,
+        "trained_s": trained_s,
+        "answer_s": answer_s,
+        "evolution_s": evolution_s,
+    }
+
+
+def timed(generator: Generator, asked: Requests) -> tuple[Genotypes, Any, float]:
+    """Return the likeliest architectures, the answers, and the seconds the answers take: the median of five."""
+    with torch.no_grad():
+        logits = generator(asked.tasks, asked.kinds, generator.position(asked))
+        parts = generator.by_site(logits)
+        codes = [part.argmax(dim=-1).flatten(1) for part in parts[:3]]
+        first = torch.cat([*codes, *(part.argmax(dim=-1)[:, None] for part in parts.more)], dim=1).numpy()
+    seconds = []
+    for _ in range(5):
+        started = time.process_time()
+        answers = generator.answer(asked)
+        seconds.append(time.process_time() - started)
+    return generator.space.masked(first), answers, float(np.median(seconds))
+
+
+# -- 2. and 3. tasks on images -----------------------------------------------------------------------------------------
+
+
+def gratings(digits: Images) -> Images:
+    """Return the digits with as many images of fine gratings of six orientations, classes 10 to 15."""
+    parts = []
+    for k, part in enumerate((digits.train, digits.valid, digits.test)):
+        rng = np.random.default_rng([7, k])
+        labels = rng.integers(ORIENTATIONS, size=len(part))
+        angle, phase = np.pi * labels / ORIENTATIONS, rng.uniform(0, 2 * np.pi, len(part))
+        y, x = np.indices((8, 8))
+        along = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
+        waves = np.sin(2 * np.pi * along / 3.0 + phase[:, None, None])[:, None].astype(np.float32)
+        parts.append(Split(np.concatenate([part.images, waves]), np.concatenate([part.labels, 10 + labels])))
+    return Images("mixed", *parts, classes=10 + ORIENTATIONS)
+
+
+def noisy(part: Part, seed: int) -> Part:
+    """Return a part with noise that stays the same."""
+    noise = np.random.default_rng(seed).normal(0.0, NOISE, size=tuple(part.images.shape))
+    return Part(part.name, part.images + torch.from_numpy(noise.astype(np.float32)), part.labels)
+
+
+def prepared(setting: str) -> tuple[Halves, Part, dict[str, tuple[int, ...]]]:
+    """Return halves, test images and tasks of a setting; training images get their noise in training, fresh."""
+    images = load_images("digits")
+    groups = {name: tuple(classes) for name, classes in DEFAULTS["digits"].items()}
+    if setting == "mixed":
+        images = gratings(images)
+        groups = {"digits": tuple(range(10)), "gratings": tuple(range(10, 10 + ORIENTATIONS))}
+    data = halves(images)
+    test = Part("test", torch.from_numpy(images.test.images), torch.from_numpy(images.test.labels))
+    return Halves(data.weights, noisy(data.selection, 1), data.classes, data.crop), noisy(test, 2), groups
+
+
+def digits(setting: str, dropout: str, seed: int, quick: bool) -> dict[str, Any]:
+    """Train one super-network and generator; return accuracies of random sub-networks and of the 50 scenarios."""
+    torch.set_num_threads(1)
+    data, test, groups = prepared(setting)
+    masks = {name: np.isin(np.arange(data.classes), classes) for name, classes in groups.items()}
+    tasks = np.stack(list(masks.values()))
+    with seeded(seed):
+        net = SuperNetwork(classes=data.classes, in_channels=1, **ELASTIC_SMALL)
+    cost = elastic_costs(SPACE, in_channels=1, size=8, **ELASTIC_SMALL)["flops"]
+    generator = Generator([cost], data.classes, seed=seed)
+    schedule = Schedule(steps=3 if quick else 1000)
+    recipe = Recipe(steps=15 if quick else 3000, keep=KEEP[dropout], noise=NOISE, generator=schedule)
+    method = ElasticTraining(net, generator, data, tasks, recipe, seed)
+    started = time.process_time()
+    for _ in range(method.stages - 1):
+        method.advance()
+    rng = np.random.default_rng([seed, 5])
+    some = SPACE.sample(3 if quick else 80, rng)
+    everything = np.ones(data.classes, dtype=bool)
+    facts: dict[str, Any] = {
+        "trained_s": time.process_time() - started,
+        "masked": float(np.mean([method.accuracy(g, mask, test) for g in some for mask in tasks])),
+        "all": float(np.mean([method.accuracy(g, everything, test) for g in some])),
+    }
+    if dropout == "one task a step":
+        return facts
+    started = time.process_time()
+    method.advance()
+    facts["generator_trained_s"] = time.process_time() - started
+    return facts | scenarios(method, masks, test, quick)
+
+
+def scenarios(method: ElasticTraining, tasks: dict[str, NDArray[np.bool_]], test: Part, quick: bool) -> dict[str, Any]:
+    """Return accuracies, costs and times of every way to choose, a list over scenarios each."""
+    cost, seed = method.generator.costs[0], method.seed
+    wanted = dict(tasks)
+    if len(tasks) > 2:
+        wanted |= {f"{a}+{b}": tasks[a] | tasks[b] for a, b in combinations(tasks, 2)}
+    names = list(wanted)
+    masks = np.repeat(np.stack(list(wanted.values())), len(SHARES), axis=0)
+    least, greatest = cost.span
+    budgets = np.tile(least + np.array(SHARES) * (greatest - least), len(names)) + cost.per_class * masks.sum(axis=1)
+    first, answers, answer_s = timed(method.generator, Requests(masks, budgets, np.zeros(len(budgets), dtype=np.int64)))
+
+    started = time.process_time()
+    scores = predictors(method, [*wanted.values(), np.ones(masks.shape[1], dtype=bool)], 8 if quick else 200)
+    predictor_s = time.process_time() - started
+    settings = Evolution(generations=2) if quick else Evolution(generations=100)
+
+    def search(score: Callable[[Genotypes], NDArray[np.float64]], i: int) -> NDArray[np.int64]:
+        def within(rows: Genotypes) -> NDArray[np.bool_]:
+            found: NDArray[np.bool_] = cost.of(rows, masks[[i]].sum(axis=1)) <= budgets[i]
+            return found
+
+        return evolve(SPACE, score, within, np.random.default_rng([seed, 6, i]), settings, cost.cheapest[0][None])[0]
+
+    started = time.process_time()
+    evolved = np.stack([search(scores[i // len(SHARES)], i) for i in range(len(budgets))])
+    evolution_s = time.process_time() - started
+    # All tasks may spend the same beside their classifiers, so what fits one fits all.
+    fixed = np.stack([search(scores[-1], i) for i in range(len(SHARES))])
+    fixed = np.tile(fixed, (len(names), 1))
+    random = [
+        feasible(
+            SPACE, 5, lambda rows, i=i: cost.of(rows, masks[[i]].sum(axis=1)) <= budgets[i],
+            np.random.default_rng([seed, 7, i]), cost.cheapest[0][None],
+        )
+        for i in range(len(budgets))
+    ]  # fmt: skip
+
+    def accuracy(rows: Genotypes) -> list[float]:
+        return [method.accuracy(g, mask, test) for g, mask in zip(rows, masks, strict=True)]
+
+    trained = range(len(tasks) * len(SHARES))
+    other = []
+    for i in trained:
+        theirs = {j for j in trained if j % len(SHARES) == i % len(SHARES) and j != i}
+        other.append(float(np.mean([method.accuracy(answers.genotypes[j], masks[i], test) for j in sorted(theirs)])))
+    found = {
+        "generator": accuracy(answers.genotypes),
+        "evolution": accuracy(evolved),
+        "fixed": accuracy(fixed),
+        "random": [
+            float(np.mean([method.accuracy(g, mask, test) for g in rows]))
+            for rows, mask in zip(random, masks, strict=True)
+        ],
+        "other": other,
+    }
+    return found | {
+        "trained_tasks": len(trained),
+        "first_share": (cost.of(first, masks.sum(axis=1)) / budgets).tolist(),
+        "share": (answers.costs / budgets).tolist(),
+        "met": answers.met.tolist(),
+        "evolution_share": (cost.of(evolved, masks.sum(axis=1)) / budgets).tolist(),
+        "distinct": len(np.unique(SPACE.keys(answers.genotypes))),
+        "answer_s": answer_s,
+        "evolution_s": evolution_s,
+        "predictor_s": predictor_s,
+    }
+
+
+def predictors(
+    method: ElasticTraining, tasks: list[NDArray[np.bool_]], n: int
+) -> list[Callable[[Genotypes], NDArray[np.float64]]]:
+    """Return a predictor of the accuracy on each task, fitted to random sub-networks on the selection half.
+
+    All tasks are read from the same logits, so more tasks cost no more passes.
+    """
+    rng = np.random.default_rng([method.seed, 8])
+    rows, part = SPACE.sample(n, rng), method.data.selection
+    everything = np.ones(method.data.classes, dtype=bool)
+    targets = np.empty((n, len(tasks)))
+    for i, genotype in enumerate(rows):
+        with torch.no_grad():
+            logits = method.deployed(genotype, everything)(part.images)
+        for t, task in enumerate(tasks):
+            inside = torch.from_numpy(task)[part.labels]
+            right = masked(logits[inside], task).argmax(dim=1) == part.labels[inside]
+            targets[i, t] = float(right.float().mean())
+    return [Ridge(SPACE).fit(rows, column, np.random.default_rng(0)).mean for column in targets.T]
+
+
+# -- runs and tables ---------------------------------------------------------------------------------------------------
+
+
+def kept(folder: Path, name: str, make: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Return what a run found, from its file where it is finished."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        found = make(*arguments)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found))
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def spread(samples: Any, scale: float = 1.0) -> dict[str, float]:
+    """Return the mean over seeds and its 95 % interval."""
+    values = scale * np.asarray(samples, dtype=np.float64)
+    low, high = bootstrap_ci(values) if len(values) > 1 else (float("nan"), float("nan"))
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def text(one: dict[str, float], digits: int = 2) -> str:
+    """Return mean and interval."""
+    return f"{one['mean']:.{digits}f} [{one['low']:.{digits}f}, {one['high']:.{digits}f}]"
+
+
+def within(shares: Any, low: float = 0.98, high: float = 1.02) -> float:
+    """Return the share of scenarios that use the budget to 2 %, over or under."""
+    values = np.asarray(shares)
+    return float(((values >= low) & (values <= high)).mean())
+
+
+def ofa_table(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Print and return the first table."""
+    row = {
+        "generator_pct": spread([np.mean(run["generator"]) for run in runs]),
+        "random_pct": spread([np.mean(run["random"]) for run in runs]),
+        "evolution_pct": spread([np.mean(run["evolution"]) for run in runs]),
+        "generator_minus_evolution": spread(
+            [np.mean(run["generator_there"]) - np.mean(run["evolution"]) for run in runs]
+        ),
+        "worst_budget": float(min(np.min(np.subtract(run["generator_there"], run["evolution"])) for run in runs)),
+        "within_2pct_raw": float(np.mean([within(run["first_share"]) for run in runs])),
+        "within_2pct": float(np.mean([within(run["share"]) for run in runs])),
+        "exceeded": int(sum(np.sum(np.array(run["share"]) > 1) for run in runs)),
+        "distinct": float(np.mean([run["distinct"] for run in runs])),
+        "answer_s": spread([run["answer_s"] for run in runs]),
+        "evolution_s": spread([run["evolution_s"] for run in runs]),
+        "trained_s": spread([run["trained_s"] for run in runs]),
+        "calls": runs[0]["calls"],
+    }
+    ratio = row["evolution_s"]["mean"] / row["answer_s"]["mean"]
+    print(f"\n1. 50 latency budgets on the Note10, OFA-MobileNetV3, predicted top-1 in per cent; {len(runs)} seeds")
+    print(f"{'generator, one pass':<44}{text(row['generator_pct'])}")
+    print(f"{f'evolution, {calls_text(row)} predictor calls a budget':<44}{text(row['evolution_pct'])}")
+    print(f"{'random within the budget, no call':<44}{text(row['random_pct'])}")
+    print(
+        f"{'generator minus evolution':<44}{text(row['generator_minus_evolution'], 3)}; worst {row['worst_budget']:.2f}"
+    )
+    print(f"{'within 2 % of the budget, before and after':<44}{row['within_2pct_raw']:.2f}, {row['within_2pct']:.2f}")
+    print(f"{'budgets exceeded after repair':<44}{row['exceeded']}; {row['distinct']:.0f} distinct networks of 50")
+    print(
+        f"{'seconds for 50 requests':<44}{row['answer_s']['mean']:.3f} against {row['evolution_s']['mean']:.0f}: "
+        f"x{ratio:.0f}"
+    )
+    print(f"{'seconds to train the generator, once':<44}{row['trained_s']['mean']:.0f}")
+    return row | {"ratio": ratio}
+
+
+def calls_text(row: dict[str, Any]) -> str:
+    """Return the number of calls."""
+    return f"{row['calls']:,}"
+
+
+def digits_table(setting: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Print and return the table of a setting."""
+    rows: dict[str, Any] = {}
+    print(f"\n{2 if setting == 'digits' else 3}. {setting}: random sub-networks, test accuracy in per cent")
+    print(f"{'training':<20}{'within the task':>26}{'all classes':>26}")
+    for dropout, found in runs.items():
+        row = {key: spread([run[key] for run in found], 100) for key in ("masked", "all")}
+        print(f"{dropout:<20}{text(row['masked']):>26}{text(row['all']):>26}")
+        rows[dropout] = row
+    for dropout, found in runs.items():
+        if "generator" not in found[0]:
+            continue
+        chosen = {
+            way: spread([np.mean(run[way]) for run in found], 100)
+            for way in ("generator", "evolution", "random", "fixed")
+        }
+        n = found[0]["trained_tasks"]
+        row = {
+            **chosen,
+            "generator_minus_evolution": spread(
+                [np.mean(r["generator"]) - np.mean(r["evolution"]) for r in found], 100
+            ),
+            "generator_minus_random": spread([np.mean(r["generator"]) - np.mean(r["random"]) for r in found], 100),
+            "generator_minus_fixed": spread([np.mean(r["generator"]) - np.mean(r["fixed"]) for r in found], 100),
+            "same_minus_other_task": spread([np.mean(r["generator"][:n]) - np.mean(r["other"]) for r in found], 100),
+            "within_2pct_raw": float(np.mean([within(r["first_share"]) for r in found])),
+            "within_2pct": float(np.mean([within(r["share"]) for r in found])),
+            "exceeded": int(sum(np.sum(np.array(r["share"]) > 1) for r in found)),
+            "distinct": float(np.mean([r["distinct"] for r in found])),
+            "answer_s": spread([r["answer_s"] for r in found]),
+            "evolution_s": spread([r["evolution_s"] for r in found]),
+        }
+        rows[dropout] |= row
+        print(
+            f"\n{setting}, {dropout}: {len(found[0]['share'])} scenarios, {len(found)} seeds, test accuracy on the task"
+        )
+        for way, value in chosen.items():
+            print(f"  {way:<28}{text(value)}")
+        for key in (
+            "generator_minus_evolution",
+            "generator_minus_random",
+            "generator_minus_fixed",
+            "same_minus_other_task",
+        ):
+            print(f"  {key.replace('_', ' '):<28}{text(row[key])}")
+        print(
+            f"  within 2 % of the budget    {row['within_2pct_raw']:.2f} before, {row['within_2pct']:.2f} after repair"
+        )
+        print(f"  exceeded {row['exceeded']}; {row['distinct']:.0f} distinct networks; seconds "
+              f"{row['answer_s']['mean']:.3f} against {row['evolution_s']['mean']:.1f}: "
+              f"x{row['evolution_s']['mean'] / row['answer_s']['mean']:.0f}")  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Train, answer, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--data", type=Path, help="without it, the part on OFA-MobileNetV3 is left out")
+    parser.add_argument("--out", type=Path, default=Path("eas"))
+    parser.add_argument("--quick", action="store_true", help="two seeds, a few steps of everything")
+    options = parser.parse_args()
+    seeds, runs = 2 if options.quick else options.seeds, options.out / ("runs-quick" if options.quick else "runs")
+    jobs: list[tuple[str, Any]] = []
+    if options.data is not None:
+        jobs += [(f"ofa-{seed}", (ofa, options.data, seed, options.quick)) for seed in range(seeds)]
+    settings = {"digits": tuple(KEEP), "mixed": ("task dropout",)}
+    for setting, ways in settings.items():
+        for way in ways:
+            name = f"{setting}-{way.replace(' ', '_')}"
+            jobs += [(f"{name}-{seed}", (digits, setting, way, seed, options.quick)) for seed in range(seeds)]
+    done = Parallel(n_jobs=options.jobs)(delayed(kept)(runs, name, *job) for name, job in jobs)
+    found = dict(zip((name for name, _ in jobs), done, strict=True))
+    report: dict[str, Any] = {}
+    if options.data is not None:
+        report["ofa"] = ofa_table([found[f"ofa-{seed}"] for seed in range(seeds)])
+    for setting, ways in settings.items():
+        by_way = {way: [found[f"{setting}-{way.replace(' ', '_')}-{seed}"] for seed in range(seeds)] for way in ways}
+        report[setting] = digits_table(setting, by_way)
+    options.out.mkdir(parents=True, exist_ok=True)
+    facts = {"rows": report, "seeds": seeds, "quick": options.quick, "environment": environment()}
+    (options.out / "summary.json").write_text(json.dumps(facts, indent=1))
+
+
+if __name__ == "__main__":
+    main()
