@@ -180,7 +180,7 @@ class DARTSSupernet(Supernet):
 
     Decisions are the edges of the normal cell in the order of :data:`nasplug.spaces.darts.EDGES`, then those of the
     reduction cell. Both cells' edges of one place are decided together, normal first, and so are their nodes of one
-    number. Where the space mixes ``none`` in, that is choice 0, and not selectable; where edges have lists of their own,
+    number. Where the space mixes ``none`` in, that is choice 0, and not selectable; where edges have their own lists,
     choices are numbers. Behind pooling stands a norm, which a network of the space does not have.
 
     Source: Liu et al., DARTS, ICLR 2019, and the code of DARTS-PT. Differs: that code draws the edge of the reduction
