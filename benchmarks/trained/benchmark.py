@@ -29,12 +29,13 @@ from nasplug.images import load_images
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.build import network
+from nasplug.spaces.modules.layout import ELASTIC_SMALL
 
 __all__ = ["TrainedBenchmark"]
 
 _SMALL: Mapping[str, Mapping[str, Any]] = {
     **{plan.space: {k: v for k, v in plan.sizes.items() if k != "in_channels"} for plan in PLANS.values()},
-    "darts": {"channels": 8, "layers": 5},
+    **dict.fromkeys(("darts", "darts-s1", "darts-s2", "darts-s3", "darts-s4"), {"channels": 8, "layers": 5}),
     "vgg-widths": {},
     "resnet-widths": {},
     "mobilenet-widths": {},

@@ -39,6 +39,7 @@ ELSEWHERE = {
         "tests/strategies/supernet/test_strategies.py: they train, and know few spaces",
     ),
     "dnal": "tests/strategies/supernet/test_dnal.py: it trains, and knows few spaces",
+    "eas": "tests/strategies/supernet/test_eas.py: it trains, and knows one space",
     "nni": "tests/plugins/test_nni_peers.py: a peer's state is NNI's",
     "optuna": "tests/plugins/test_optuna_peers.py: a peer's state is Optuna's",
     "single-path": "tests/strategies/supernet/test_single_path.py: it trains, and knows few spaces",
