@@ -46,6 +46,7 @@ from torch.nn.utils import prune
 
 from nasplug.benchmarks.compare import environment
 from nasplug.benchmarks.statistics import bootstrap_ci
+from nasplug.errors import TrainingError
 from nasplug.images import Images, load_images
 from nasplug.spaces.modules import convnets
 from nasplug.spaces.modules.counting import count_multiply_adds, count_params
@@ -193,7 +194,10 @@ class Bench:
         if not self.options.quick:
             found.append({"way": "dnal flops", "aim": 1 / 4, **self.dnal(Aim(budget=1 / 4, cost="flops"))})
         for penalty in self.options.penalties:
-            found.append({"way": "lambda", "aim": penalty, **self.dnal(Aim(penalty=penalty))})
+            try:
+                found.append({"way": "lambda", "aim": penalty, **self.dnal(Aim(penalty=penalty))})
+            except TrainingError as error:
+                found.append({"way": "collapsed", "aim": penalty, "says": str(error)} | self.row(open_net))
         for row in found:
             row |= {"shape": self.shape, "seed": self.seed}
             row |= {"params_share": row["params"] / self.size.params, "flops_share": row["flops"] / self.size.flops}
@@ -316,7 +320,12 @@ def report(rows: list[dict[str, Any]], shapes: list[str]) -> list[dict[str, Any]
         params, flops = (next(row[key] for row in mine if row["way"] == "full") for key in ("params", "flops"))
         print(f"\n{shape}: full network {100 * full.mean():.2f} % ({params:,} parameters, {flops:,} multiply-adds)")
         print(f"{'way':12} {'aim':>7}  test %  parameters   FLOPs   points against full      dnal against it, points")
-        for way, aim in dict.fromkeys((row["way"], row["aim"]) for row in mine if row["way"] != "full"):
+        lost = [row["aim"] for row in mine if row["way"] == "collapsed"]
+        for way, aim in dict.fromkeys(
+            (row["way"], row["aim"]) for row in mine if row["way"] not in ("full", "collapsed")
+        ):
+            if way == "lambda" and aim in lost:
+                continue
             these = [row for row in mine if (row["way"], row["aim"]) == (way, aim)]
             test = np.array([row["test"] for row in these])
             dnal = np.array([row["test"] for row in mine if (row["way"], row["aim"]) == ("dnal", aim)])
@@ -332,6 +341,9 @@ def report(rows: list[dict[str, Any]], shapes: list[str]) -> list[dict[str, Any]
                 entry |= {"dnal_minus_it": (dnal - test).tolist(), "dnal_minus_it_ci95": bootstrap_ci(dnal - test)}
             told.append(entry)
         gates = [row["undecided"] for row in mine if "undecided" in row]
+        for aim in dict.fromkeys(lost):
+            times = f"{lost.count(aim)} of {len(full)} runs"
+            print(f"{'lambda':12} {aim:7.4g}  collapsed the network, and said so, in {times}")
         print(f"gates between 0.1 and 0.9 at the end: {sum(gates)} in {len(gates)} runs of DNAL")
     return told
 
@@ -379,12 +391,14 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shapes", nargs="+", default=list(DIGITS), choices=list(DIGITS))
     parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS, help="shares of the parameters")
+    parser.add_argument("--penalties", nargs="*", type=float, help="lambdas of DNAL as published")
     parser.add_argument("--out", type=Path, default=Path("dnal"))
     parser.add_argument("--quick", action="store_true", help="one seed, one size, few epochs: too few to judge")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     options.budgets = (1 / 4,) if options.quick else tuple(options.budgets)
-    options.penalties = PENALTIES if options.images == "digits" else (1e-5, 1e-4, 3e-4)
+    if options.penalties is None:
+        options.penalties = PENALTIES if options.images == "digits" else (1e-5, 1e-4, 3e-4)
     if options.quick:
         options.seeds, options.penalties = 1, ()
     started = time.perf_counter()

@@ -290,8 +290,7 @@ def _measure_shapes(traced: fx.GraphModule, image: tuple[int, int, int]) -> None
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    meta = node.meta.get("tensor_meta")
-    return tuple(meta.shape) if hasattr(meta, "shape") else ()
+    return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
 
 
 # -- what a node does to channels ------------------------------------------------------------------------------------
@@ -360,9 +359,10 @@ def _function_kind(node: fx.Node) -> Kind:
         return "keep" if len(node.args) == 2 and isinstance(node.args[1], int | float) else "opaque"
     if target in _MEAN:
         axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-        axes = (axes,) if isinstance(axes, int) else axes or (0,)
+        axes = [axes] if isinstance(axes, int) else axes
         sides = len(_shape(tensors[0]))
-        return "keep" if all(axis % sides >= 2 for axis in axes) else "opaque"
+        known = isinstance(axes, list | tuple) and all(isinstance(axis, int) and axis % sides >= 2 for axis in axes)
+        return "keep" if known and axes else "opaque"
     if len(tensors) == 1 and _shape(tensors[0])[:2] == _shape(node)[:2]:
         if name in _KEEP_NAMES:
             return "keep"

@@ -411,4 +411,5 @@ def _insert(traced: fx.GraphModule, layers: Sequence[fx.Node]) -> None:
         with traced.graph.inserting_after(layer):
             node = traced.graph.call_module(name, (layer,))
         node.meta["tensor_meta"] = layer.meta["tensor_meta"]
-        layer.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: user is not node)
+        for user in [one for one in layer.users if one is not node]:
+            user.replace_input_with(layer, node)

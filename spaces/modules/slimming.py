@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from nasplug.spaces.modules.gating import Gated
 
 __all__ = ["Spread", "slimmed"]
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class Spread(nn.Module):
@@ -145,9 +145,9 @@ def _sliced(layer: nn.Module, rows: Mask, columns: Mask | None) -> nn.Module:
     outputs, inputs = int(rows.sum()), int(rows.sum() if columns is None else columns.sum())
     slim: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Linear):
-        slim = nn.utils.skip_init(nn.Linear, inputs, outputs, bias)
+        slim = _without_draws(nn.Linear, inputs, outputs, bias)
     else:
-        slim = nn.utils.skip_init(
+        slim = _without_draws(
             nn.Conv2d,
             inputs,
             outputs,
@@ -163,9 +163,14 @@ def _sliced(layer: nn.Module, rows: Mask, columns: Mask | None) -> nn.Module:
     with torch.no_grad():
         weight = layer.weight[torch.from_numpy(rows)]
         slim.weight.copy_(weight if columns is None else weight[:, torch.from_numpy(columns)])
-        if layer.bias is not None:
+        if layer.bias is not None and slim.bias is not None:
             slim.bias.copy_(layer.bias[torch.from_numpy(rows)])
     return _like(layer, slim)
+
+
+def _without_draws(kind: type[Layer], *sizes: Any) -> Layer:
+    """Return a layer whose weights are whatever is in memory: drawing them would move the global stream."""
+    return nn.utils.skip_init(kind, *sizes)  # type: ignore[no-untyped-call]
 
 
 def _norm(layer: nn.Module, rows: Mask) -> nn.Module:

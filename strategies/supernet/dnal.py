@@ -259,12 +259,13 @@ class Gating(Method):
         if self.aim.budget is not None:
             tightened = min(1.0, (epoch + 1) / (TIGHTENING * self.phases.gate_epochs))
             self._shift(weights, self.aim.budget**tightened)
+        self._reopen_layers()
         try:
-            self._refuse_empty_layers()
             genotype, masks = self.architecture()
         except Emptied as empty:
             raise _collapse(f"{self._pressure} collapses the network: {empty}") from None
-        self._decide(masks, CLEAR if last else 3 / scale, last and self.aim.budget is not None)
+        if last:
+            self._decide(masks)
         gates = np.concatenate([gate.values().detach().cpu().numpy() for gate in self.gated.gates.values()])
         facts |= {"scale": scale, "undecided": int(((gates > 0.1) & (gates < 0.9)).sum())}
         self.gated.set_masks(masks)
@@ -303,17 +304,19 @@ class Gating(Method):
         """Return the genotype ``(s,)`` and the masks that the present scores leave, floors and levels applied."""
         return self._kept(self._scores(), None)
 
-    def _decide(self, masks: Masks, clear: float, everything: bool) -> None:
-        """Move the scores to the side of zero that the masks have them on, at least ``clear`` away.
+    def _decide(self, masks: Masks) -> None:
+        """Move the scores to the side of zero that the masks have them on, clear of it.
 
-        Those that a floor, the levels or a closed branch overruled; ``everything``: all that are nearer.
+        Those that a floor, the levels or a closed branch overruled; under a budget all, where it drew the line.
         """
         with torch.no_grad():
             for name, gate in self.gated.gates.items():
                 mask = torch.from_numpy(masks[name]).to(gate.scores.device)
-                sure = torch.where(mask, gate.scores.clamp(min=clear), gate.scores.clamp(max=-clear))
-                overruled = mask != (gate.scores > LEAST_SCORE)
-                gate.scores.copy_(torch.where(overruled | torch.tensor(everything), sure, gate.scores))
+                sure = torch.where(mask, gate.scores.clamp(min=CLEAR), gate.scores.clamp(max=-CLEAR))
+                moved = mask != (gate.scores > LEAST_SCORE)
+                if self.aim.budget is not None:
+                    moved = torch.ones_like(moved)
+                gate.scores.copy_(torch.where(moved, sure, gate.scores))
 
     @property
     def _widths(self) -> list[int]:
@@ -384,7 +387,7 @@ class Gating(Method):
             low, high = (low, middle) if fits(middle) else (middle, high)
         with torch.no_grad():
             for name, gate in self.gated.gates.items():
-                gate.scores -= shifted(high)[name]
+                gate.scores.sub_(shifted(high)[name])
 
     # -- cost --------------------------------------------------------------------------------------------------------
 
@@ -418,17 +421,25 @@ class Gating(Method):
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
-    def _refuse_empty_layers(self) -> None:
-        """Stop where a penalty closes all of a layer without floor, or of more than half of the layers with one."""
-        if self.aim.penalty is None:
-            return
-        scores = self._scores()
-        empty = [name for name in self.gated.gates if name in self._required and scores[name].max() <= LEAST_SCORE]
-        if len(empty) > (len(self._required) / 2 if self.aim.floor else 0):
+    def _reopen_layers(self) -> None:
+        """Open the floor of every required layer that has really closed, as far as its present scale goes.
+
+        Stops where a penalty has closed a layer without floor, or more than half of the layers with one.
+        """
+        gates = self.gated.gates
+        empty = [
+            name for name in gates if name in self._required and float(gates[name].values().detach().max()) < 1 - KEPT
+        ]
+        most = len(self._required) / 2 if self.aim.floor else 0
+        if self.aim.penalty is not None and len(empty) > most:
             raise _collapse(
                 f"{self._pressure} collapses the network: it closes all channels of {len(empty)} of the "
                 f"{len(self._required)} layers that the network cannot do without ({', '.join(empty)})"
             )
+        with torch.no_grad():
+            for name in empty:
+                best = gates[name].scores.argsort(descending=True, stable=True)[: self.aim.floor]
+                gates[name].scores[best] = LEAST_SCORE * LAST_SCALE / gates[name].scale
 
     def _refuse_guessing(self, accuracy: float) -> None:
         """Stop where the trained slim network is no better than guessing, and the full one was."""
