@@ -14,7 +14,7 @@ from nasplug.errors import DataError, InputError
 from nasplug.images.base import Images, Raw, normalised, stratified
 from nasplug.unpickling import ARRAY_NAMES, PickledArray, load_pickle
 
-__all__ = ["cifar"]
+__all__ = ["cifar", "superclasses"]
 
 LARGEST_FILE = 2**29
 """Bytes of a file that is read at all; CIFAR-100's training images are 148 MiB."""
@@ -98,8 +98,30 @@ def _remedy(layout: _Layout) -> str:
     )
 
 
-def _read(path: Path, layout: _Layout) -> Raw:
-    """Return the images and labels of one file."""
+def superclasses(root: Path | None) -> dict[str, tuple[int, ...]]:
+    """Return CIFAR-100's groups of classes, ``superclass-0`` on, as its training file pairs fine and coarse labels.
+
+    Raises: InputError without a root; DataError for a file that is missing, damaged or pairs a class with two groups.
+    """
+    layout = _LAYOUTS["cifar100"]
+    if root is None:
+        raise InputError(f"cifar100 needs the folder that holds {layout.folder}; {_remedy(layout)}")
+    path = root / layout.folder / layout.train[0]
+    content = _content(path, layout)
+    fine, coarse = (_array(content, key, path, layout) for key in (layout.labels, "coarse_labels"))
+    if fine.dtype.kind not in "iu" or coarse.dtype.kind not in "iu" or fine.ndim != 1 or fine.shape != coarse.shape:
+        raise DataError(f"{path}: {layout.labels} and coarse_labels must be as many integers each; {_remedy(layout)}")
+    pairs = sorted(set(zip(coarse.tolist(), fine.tolist(), strict=True)))
+    if len({label for _, label in pairs}) != len(pairs):
+        raise DataError(f"{path} puts a class into two superclasses; {_remedy(layout)}")
+    return {
+        f"superclass-{group}": tuple(label for one, label in pairs if one == group)
+        for group in sorted({group for group, _ in pairs})
+    }
+
+
+def _content(path: Path, layout: _Layout) -> dict[Any, Any]:
+    """Return the dictionary of one file."""
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:
@@ -109,6 +131,12 @@ def _read(path: Path, layout: _Layout) -> Raw:
         raise DataError(f"cannot read {path} ({error.strerror or error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds {type(content).__name__}, not CIFAR's dictionary; {_remedy(layout)}")
+    return content
+
+
+def _read(path: Path, layout: _Layout) -> Raw:
+    """Return the images and labels of one file."""
+    content = _content(path, layout)
     pixels, labels = _array(content, "data", path, layout), _array(content, layout.labels, path, layout)
     wide = 3 * SIDE * SIDE
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != wide or not len(pixels):

@@ -35,7 +35,7 @@ __all__ = ["TrainedBenchmark"]
 
 _SMALL: Mapping[str, Mapping[str, Any]] = {
     **{plan.space: {k: v for k, v in plan.sizes.items() if k != "in_channels"} for plan in PLANS.values()},
-    **dict.fromkeys(("darts", "darts-s1", "darts-s2", "darts-s3", "darts-s4"), {"channels": 8, "layers": 5}),
+    **{name: {"channels": 8, "layers": 5} for name in ("darts", "darts-s1", "darts-s2", "darts-s3", "darts-s4")},
     "elastic": ELASTIC_SMALL,
     "vgg-widths": {},
     "resnet-widths": {},

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ class SuperNetwork(nn.Module):
         in_channels: int = 3,
     ):
         super().__init__()
-        self.sizes = {"stem": stem, "widths": tuple(widths), "strides": tuple(strides)}
+        self.sizes: dict[str, Any] = {"stem": stem, "widths": tuple(widths), "strides": tuple(strides)}
         self.classes, self.in_channels = classes, in_channels
         without_statistics = partial(nn.BatchNorm2d, track_running_stats=False)
         largest = SPACE.n_choices - 1
@@ -145,7 +146,8 @@ class SuperNetwork(nn.Module):
         whole, requests = self.whole, len(choices.depth)
         images = len(x) // requests
         active = choices.active(SPACE)
-        x = whole.relu(_normalised(whole.stem.conv(x), whole.stem.norm, requests))
+        stem: Any = whole.stem
+        x = whole.relu(_normalised(stem.conv(x), stem.norm, requests))
         for i in range(SPACE.blocks):
             block = self._block(i)
             kernel, expand = (_per_image(weights[:, i], images) for weights in (choices.kernel, choices.expand))
@@ -166,7 +168,7 @@ class SuperNetwork(nn.Module):
             classes: the classes it keeps, in the order of its outputs; None for all.
         """
         kept = list(range(self.classes)) if classes is None else list(classes)
-        plain = network(genotype, classes=len(kept), in_channels=self.in_channels, **self.sizes)  # type: ignore[arg-type]
+        plain = network(genotype, classes=len(kept), in_channels=self.in_channels, **self.sizes)
         plain.to(next(self.parameters()).device)
         weights = dict(self.whole.named_parameters())
         with torch.no_grad():
@@ -200,7 +202,7 @@ def _slice(weight: Tensor, shape: Sequence[int]) -> Tensor:
 
 def _sliced(block: InvertedResidual, x: Tensor, kernel: int, expansion: int) -> Tensor:
     """Return what the slice of a block computes."""
-    layers = block.layers
+    layers: Any = block.layers
     hidden = expansion * x.shape[1]
 
     def normalised(y: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -225,7 +227,7 @@ def _mixed(block: InvertedResidual, x: Tensor, kernel: Tensor, expand: Tensor, r
         expand: ``(N, expansions)``.
         requests: r; N / r images each.
     """
-    layers = block.layers
+    layers: Any = block.layers
     channels = layers.depthwise.weight.shape[0]
     y = _normalised(layers.expand(x), layers.expand_norm, requests).relu()
     # A convolution is linear in its kernel: the mixture of the answers is the answer of the mixture.

@@ -82,10 +82,7 @@ def deploy(
     found = []
     for i, (mask, genotype) in enumerate(zip(masks, answers.genotypes, strict=True)):
         net = method.deployed(genotype, mask)
-        counted = {
-            "flops": lambda net=net: count_multiply_adds(net, image),
-            "params": lambda net=net: count_params(net),
-        }
+        counted = {"flops": count_multiply_adds(net, image), "params": count_params(net)}
         found.append(
             Deployment(
                 task=names[i // len(budgets)],
@@ -96,7 +93,7 @@ def deploy(
                 genotype=genotype,
                 architecture=strings[i],
                 predicted=float(answers.costs[i]),
-                measured=float(counted[kind]()) if kind in counted else None,
+                measured=float(counted[kind]) if kind in counted else None,
                 accuracy=method.accuracy(genotype, mask, part),
             )
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.images import Images, load_images
+from nasplug.images.cifar import superclasses
 from nasplug.spaces import Elastic, Genotypes
 from nasplug.spaces.modules.layout import ELASTIC_SMALL
 from nasplug.strategies.base import run_seed
@@ -104,9 +105,11 @@ class EAS(SupernetStrategy):
         return ("flops", "params") if self.model is None else ("flops", "params", "latency")
 
     def groups(self, images: Images) -> Tasks:
-        """Return the tasks: of the file, else of the data set, else one of all classes."""
+        """Return the tasks: of the file, else of the data set (superclasses of CIFAR-100), else one of all classes."""
         if self.tasks is not None:
             return read_tasks(Path(self.tasks), images.classes)
+        if self.images == "cifar100":
+            return Tasks(superclasses(Path(self.root) if self.root else None), images.classes)
         return Tasks(DEFAULTS.get(self.images, {ALL: range(images.classes)}), images.classes)
 
     def loaded(self) -> Images:

@@ -26,7 +26,7 @@ from nasplug.spaces.modules.elastic import SPACE, Chain, SuperNetwork
 from nasplug.spaces.modules.recalibration import recalibrate
 from nasplug.spaces.modules.relaxed import Choices
 from nasplug.strategies.supernet.data import Halves, Part
-from nasplug.strategies.supernet.generator import Generator, Requests, Schedule, train
+from nasplug.strategies.supernet.generator import Generator, Objective, Requests, Schedule, train
 from nasplug.strategies.supernet.method import Method, Selection
 
 __all__ = ["ElasticTraining", "Recipe", "dropped", "masked"]
@@ -207,7 +207,7 @@ class ElasticTraining(Method):
             for weight in frozen:
                 weight.requires_grad_(True)
 
-    def _objective(self, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+    def _objective(self, rng: np.random.Generator) -> Objective:
         """Return the loss of relaxed sub-networks on selection images of their tasks."""
 
         def objective(choices: Choices, asked: Requests) -> Tensor:
@@ -254,8 +254,21 @@ class ElasticTraining(Method):
 
     @torch.no_grad()
     def accuracy(self, genotype: NDArray[np.int64], task: NDArray[np.bool_], part: Part | None = None) -> float:
-        """Return the accuracy of a sub-network on the images of a task, a fraction; part: the selection half."""
+        """Return the accuracy of a sub-network on the images of a task, a fraction.
+
+        Args:
+            genotype: ``(s,)``.
+            task: ``(k,)``.
+            part: whose images; None for the selection half.
+
+        Raises: InputError for images of another size.
+        """
         part = part or self.data.selection
+        if part.images.shape[1:] != self.data.weights.images.shape[1:]:
+            raise InputError(
+                f"the super-network was trained on images {tuple(self.data.weights.images.shape[1:])}, the "
+                f"{part.name} images are {tuple(part.images.shape[1:])}"
+            )
         net, classes = self.deployed(genotype, task), torch.from_numpy(np.flatnonzero(task)).to(part.labels.device)
         inside = torch.isin(part.labels, classes)
         images, labels = part.images[inside], part.labels[inside]

@@ -350,7 +350,7 @@ def train(
         # The table is linear in every site, so the cost of the probabilities is the mean cost of what is drawn.
         loss = loss + schedule.penalty * _excess(generator, generator.probabilities(logits), asked).mean()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(generator.parameters(), schedule.clip)
         optimiser.step()
         decay.step()

@@ -232,3 +232,31 @@ def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(DataError, match=r"cannot read .*data_batch_1 \(Permission denied\)"):
         load_images("cifar10", tmp_path)
+
+
+def labelled(root: Path, fine: Any, coarse: Any) -> None:
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    (folder / "train").write_bytes(pickle.dumps({b"fine_labels": fine, b"coarse_labels": coarse}, 2))
+
+
+def test_superclasses_are_the_pairs_of_the_training_file(tmp_path):
+    labelled(tmp_path, [7, 3, 5, 3, 9, 1], [2, 0, 2, 0, 0, 2])
+    assert module.superclasses(tmp_path) == {"superclass-0": (3, 9), "superclass-2": (1, 5, 7)}
+
+
+@pytest.mark.parametrize(
+    ("fine", "coarse", "message"),
+    [([1, 2], [0], "as many integers each"), ([1, 1], [0, 1], "into two superclasses"), ([0.5], [0], "integers each")],
+)
+def test_other_pairs_make_no_superclasses(fine, coarse, message, tmp_path):
+    labelled(tmp_path, fine, coarse)
+    with pytest.raises(DataError, match=message):
+        module.superclasses(tmp_path)
+
+
+def test_superclasses_need_the_files(tmp_path):
+    with pytest.raises(InputError, match="cifar100 needs the folder"):
+        module.superclasses(None)
+    with pytest.raises(DataError, match="cannot read"):
+        module.superclasses(tmp_path)

@@ -38,8 +38,20 @@ def tasks_file(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def trained(tasks_file, tmp_path):
+def trained(tasks_file, runs):
+    """The strategy, with runs that all tests share."""
+    return built(f",folder={runs},tasks={tasks_file}")
+
+
+@pytest.fixture
+def fresh(tasks_file, tmp_path):
+    """The strategy, with runs of its own."""
     return built(f",folder={tmp_path / 'runs'},tasks={tasks_file}")
 
 
@@ -139,26 +151,26 @@ def test_a_deployed_network_answers_for_its_task_alone(trained):
     assert torch.equal(one_hidden, weights["blocks.0.layers.expand.weight"])
 
 
-def test_the_super_network_is_frozen_while_the_generator_learns(trained, monkeypatch):
-    run = trained.run(0)
+def test_the_super_network_is_frozen_while_the_generator_learns(fresh):
+    run = fresh.run(0)
     run.selection(4)
     before = run._restored(5).state()
     before = {name: value.clone() for name, value in before["net"].items()}
-    method = trained.method(0)
+    method = fresh.method(0)
     assert all(torch.equal(before[name], value) for name, value in method.net.state_dict().items())
     assert all(weight.requires_grad for weight in method.net.parameters())
 
 
-def test_a_loss_that_is_no_number_ends_the_training(trained, monkeypatch):
+def test_a_loss_that_is_no_number_ends_the_training(fresh, monkeypatch):
     from nasplug.strategies.supernet import elastic_training as training
 
     with monkeypatch.context() as patched:
         patched.setattr(training.ElasticTraining, "_step", lambda self, step: float("nan"))
         with pytest.raises(TrainingError, match="loss of the super-network became nan"):
-            trained.method(0)
+            fresh.method(0)
     monkeypatch.setattr(training, "train", lambda *a, **k: [float("inf")])
     with pytest.raises(TrainingError, match="generator became no number"):
-        trained.method(1)
+        fresh.method(1)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +212,13 @@ def test_parts_that_do_not_go_together_are_refused(trained, few):
         ElasticTraining(method.net, method.generator, replace(method.data, selection=empty), *rest[1:])
 
 
+def test_images_of_another_size_are_refused(trained):
+    method = trained.method(0)
+    large = type(method.data.selection)("test", torch.zeros(4, 1, 16, 16), torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(InputError, match=r"trained on images \(1, 8, 8\), the test images are \(1, 16, 16\)"):
+        method.accuracy(SPACE.n_choices - 1, method.tasks[0], large)
+
+
 # -- the strategy ----------------------------------------------------------------------------------------------------
 
 
@@ -227,9 +246,9 @@ def test_proposals_meet_the_budget_of_the_request_and_train_once(trained):
 
 def test_proposals_never_repeat_and_a_new_object_goes_on(trained):
     history = History.empty(SPACE)
-    for number in range(80):
-        strategy = pickle.loads(pickle.dumps(trained)) if number < 2 else trained
-        history = history.extended(strategy.propose(history, 1, trial_rng(0, number)), np.zeros(1))
+    for number in range(0, 80, 20):
+        strategy = pickle.loads(pickle.dumps(trained)) if number < 40 else trained
+        history = history.extended(strategy.propose(history, 20, trial_rng(0, number)), np.zeros(20))
     assert len(np.unique(history.keys)) == 80
 
 
@@ -280,14 +299,14 @@ def test_an_interrupted_run_is_the_same_bit_for_bit(tmp_path, tasks_file):
         assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
 
 
-def test_a_checkpoint_of_another_network_is_refused(trained):
-    run = trained.run(0)
+def test_a_checkpoint_of_another_network_is_refused(fresh):
+    run = fresh.run(0)
     run.selection(5)
     state = torch.load(run.checkpoint, weights_only=True)
     del state["generator"]["anchors"]
     torch.save(state, run.checkpoint)
     with pytest.raises(DataError, match="damaged or of another supernet"):
-        built(f",folder={run.folder.parent},tasks={trained.tasks}").method(0)
+        built(f",folder={run.folder.parent},tasks={fresh.tasks}").method(0)
 
 
 def test_other_spaces_are_refused():
