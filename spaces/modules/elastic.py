@@ -66,7 +66,9 @@ class Chain(nn.Module):
         self.relu = nn.ReLU()
         blocks = OrderedDict[str, nn.Module]()
         for i, kernel, expansion in _active(genotype):
-            blocks[str(i)] = InvertedResidual(*layers[i], kernel=kernel, expansion=expansion, norm=norm)
+            blocks[str(i)] = InvertedResidual(
+                *layers[i], kernel=kernel, expansion=expansion, always_expand=True, norm=norm
+            )
         self.blocks = nn.Sequential(blocks)
         self.head = Head(layers[-1].outputs, classes)
 

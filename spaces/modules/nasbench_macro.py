@@ -49,8 +49,8 @@ def operation(name: str, inputs: int, outputs: int, stride: int, *, norm: Norm =
 class InvertedResidual(nn.Module):
     """1x1 convolution to ``expansion * inputs``, depthwise convolution with the stride, 1x1 to ``outputs``.
 
-    Each is followed by a norm, the first two by ReLU; with expansion 1 there is no first. A squeeze-and-excitation of
-    ``squeeze`` units stands before the last. The input is added where shape and width stay.
+    Each is followed by a norm, the first two by ReLU; with expansion 1 there is no first, unless ``always_expand``. A
+    squeeze-and-excitation of ``squeeze`` units stands before the last. The input is added where shape and width stay.
     """
 
     def __init__(
@@ -62,13 +62,14 @@ class InvertedResidual(nn.Module):
         kernel: int,
         expansion: int,
         squeeze: int = 0,
+        always_expand: bool = False,
         norm: Norm = nn.BatchNorm2d,
     ):
         super().__init__()
         hidden = expansion * inputs
         self.residual = stride == 1 and inputs == outputs
         layers = OrderedDict[str, nn.Module]()
-        if expansion > 1:
+        if expansion > 1 or always_expand:
             layers |= {"expand": conv(inputs, hidden, 1), "expand_norm": norm(hidden), "expand_relu": nn.ReLU()}
         layers["depthwise"] = conv(hidden, hidden, kernel, stride=stride, groups=hidden)
         layers |= {"depthwise_norm": norm(hidden), "depthwise_relu": nn.ReLU()}
