@@ -112,8 +112,8 @@ class ResNetWidths(WidthSpace):
 class MobileNetWidths(WidthSpace):
     """Widths of six inverted residuals in stages of 16, 32, 64 channels, a stem and a last convolution: 8^11.
 
-    A site is the stem, a stage's residual stream, the expansion inside a block, or the last convolution. Source of the shape: Sandler et al., arXiv
-    1801.04381.
+    A site is the stem, a stage's residual stream, the expansion inside a block, or the last convolution. Source of the
+    shape: Sandler et al., arXiv 1801.04381.
     """
 
     def __init__(self) -> None:

@@ -314,7 +314,9 @@ def test_layers_of_the_supernet_fall_back_to_their_shortcut():
     assert not any(name.startswith("stage1_layer2") for name, _ in slim.named_parameters())
     for name in masks:
         masks[name][:] = not name.startswith("stage2_layer1")  # this one has no shortcut
-    with pytest.raises(Emptied, match=r"stage2_layer1\.candidates\.k3_e3\.project_norm are off, so last_norm has nothing"):
+    with pytest.raises(
+        Emptied, match=r"stage2_layer1\.candidates\.k3_e3\.project_norm are off, so last_norm has nothing"
+    ):
         gated.settled(masks)
 
 
