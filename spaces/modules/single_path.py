@@ -89,7 +89,7 @@ def network(space: SinglePath, genotype: NDArray[np.int64], *, norm: Norm = nn.B
 
 
 def _sizes(space: SinglePath, sizes: Mapping[str, Any]) -> SinglePathSizes:
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in sizes.items()}
     return dataclasses.replace(SINGLE_PATH_SIZES[space.name], **given)
 
 
@@ -127,7 +127,7 @@ class Supernet(nn.Module):
         self.space, self.faithful, self.norm, self.sizes = space, faithful, norm, sizes
         self.skip_resizing = skip_resizing
         if isinstance(space, NASBenchMacro):
-            layers = [self._macro_layer] * space.n_sites
+            layers: list[Layer] = [self._macro_layer] * space.n_sites
             self.body: nn.Module = nasbench_macro.Skeleton(layers, norm=norm, **sizes)
         elif space.name in SPACES and isinstance(space, SinglePath):
             layers = [self._layer(p.size > len(space.blocks)) for p in space.parameters]

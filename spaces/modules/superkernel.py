@@ -225,7 +225,7 @@ class NestedSqueeze(nn.Module):
     def indicators(self) -> list[Tensor]:
         """Return one indicator a group of units, each at most the one before it."""
         taken: list[Tensor] = []
-        for gate, group in zip(self.gates, self.reduce.weight.split(self.sizes), strict=True):
+        for gate, group in zip(self.gates, torch.split(self.reduce.weight, self.sizes), strict=True):
             taken.append(gate(group) * taken[-1] if taken else gate(group))
         return taken
 

@@ -185,6 +185,6 @@ def write_onnx(network: nn.Module, path: Path, image: tuple[int, int, int], *, t
         expected = plain(images).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"images": images.numpy()})
-    error = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
-    if not error <= tolerance:
-        raise InputError(f"{path}: ONNX Runtime's logits are off by {error:.1e} of the largest, allowed is {tolerance}")
+    off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+    if not off <= tolerance:
+        raise InputError(f"{path}: ONNX Runtime's logits are off by {off:.1e} of the largest, allowed is {tolerance}")

@@ -87,7 +87,8 @@ class SinglePathNAS(SupernetStrategy):
 
     Raises:
         InputError: a target beyond the cheapest or dearest network, a cost model of another space or one that is not
-            fitted, a number out of range.
+            fitted, a number out of range, an export into no folder; while training, a fixed lambda at which every
+            layer that can be skipped is.
         UnknownNameError: another size of networks or cost model.
     """
 
@@ -123,6 +124,8 @@ class SinglePathNAS(SupernetStrategy):
             )
         if self.trade_off is not None and not 0 <= self.trade_off < float("inf"):
             raise InputError(f"a trade-off is a finite number of at least 0, got {self.trade_off}")
+        if self.export is not None and not Path(self.export).absolute().parent.is_dir():
+            raise InputError(f"cannot export to {self.export}: there is no folder {Path(self.export).parent}; make it")
         if self.target is not None and self._bound is not None:
             raise InputError(
                 f"the budget of {self._bound.at_most:g} is the target; leave target={self.target:g} out, or the budget"
@@ -149,7 +152,11 @@ class SinglePathNAS(SupernetStrategy):
         if not isinstance(whole, NASBenchMacro) or self.skip_resizing:
             return whole
         first = [sum(STAGES[:i]) for i in range(len(STAGES))]
-        return Subspace(whole, lambda rows: (rows[:, first] > 0).all(axis=1), "layers that resize are kept")
+
+        def kept(genotypes: Genotypes) -> NDArray[np.bool_]:
+            return np.all(genotypes[:, first] > 0, axis=1)
+
+        return Subspace(whole, kept, "layers that resize are kept")
 
     def _predict(self, images: Images) -> Predict:
         if self._bound is not None:
@@ -241,7 +248,7 @@ class SinglePathNAS(SupernetStrategy):
 
             seed = run_seed(rng)
             pixels = self._loaded().train.images
-            write_onnx(self.winner(seed), Path(self.export), tuple(pixels.shape[1:]))  # type: ignore[arg-type]
+            write_onnx(self.winner(seed), Path(self.export), tuple(pixels.shape[1:]))
         return super()._candidates(history, n, rng)
 
     def selected(self, seed: int) -> NDArray[np.int64]:

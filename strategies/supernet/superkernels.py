@@ -190,7 +190,7 @@ class SuperkernelTraining(Method):
 
     def batches(self, count: int) -> Iterable[torch.Tensor]:
         """Return some batches of training images in their fixed order, to take statistics from."""
-        return self.data.weights.images.split(self.recipe.batch_size)[:count]
+        return torch.split(self.data.weights.images, self.recipe.batch_size)[:count]
 
     def _require_layers(self, decided: NDArray[np.int64]) -> None:
         """Raise InputError where nothing is left that could have been skipped."""
@@ -245,7 +245,7 @@ def nearest(price: Price, likely: Sequence[NDArray[np.float64]], target: float, 
         first = _changed(price, scores, target, slack)
         pool = np.concatenate([first[None], space.neighbors(first)])
     costs = price.of(pool)
-    total = sum(score[pool[:, site]] for site, score in enumerate(scores))
+    total = np.sum([score[pool[:, site]] for site, score in enumerate(scores)], axis=0)
     allowed = costs <= target
     if not allowed.any():
         raise InputError(f"no network of {space.name!r} was found that costs at most {target:g}; {costs.min():g} does")

@@ -255,11 +255,14 @@ def test_options_out_of_range_are_refused():
         ("learning_rate=0.0", MACRO, "rates above 0"),
         ("threshold_rate=-1.0", MACRO, "rates above 0"),
         ("trade_off=-1.0", MACRO, "at least 0, got -1"),
+        ("export=/no/such/folder/net.onnx", MACRO, "there is no folder /no/such/folder"),
         ("target=1.0", part, "the budget of 1.5 is the target"),
         ("cost_model=pixel1", part, "the budget has its own cost model"),
         ("", NASBench201(), "no supernet of the space 'nasbench201'"),
     ):
         with pytest.raises(InputError, match=message):
             built(f"single-path:images=few,{options}", space)
+    with pytest.raises(InputError, match=r"the budget 1.03 is out of range: networks of .* cost between 1.0"):
+        selections(built(QUICK, affordable(MACRO, model, 1.03)))  # only by skipping layers that resize
     with pytest.raises(UnknownNameError, match="size of networks"):
         SinglePathNAS(space=MACRO, networks="large")
