@@ -76,7 +76,7 @@ def test_kernels_that_the_table_does_not_know_are_refused(space):
 
 def test_the_table_is_not_fitted_again_and_comes_back_from_a_file(tmp_path):
     with pytest.raises(InputError, match="fit 'lookup' instead"):
-        Pixel1(space=SPACE).fit(WINNER, np.array([80.0]))
+        Pixel1(space=SPACE).fit(SPACE.sample(4, np.random.default_rng(0)), np.array([80.0, 70.0, 60.0, 50.0]))
     assert MODEL.device == "Pixel 1"
     MODEL.save(tmp_path / "pixel1.npz")
     assert load_cost_model(tmp_path / "pixel1.npz", SPACE).predict(WINNER) == MODEL.predict(WINNER)
