@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class StagedSpace(Space):
         more: further sites.
     """
 
-    encodings = ("onehot", "pairwise", "counts")
+    encodings: ClassVar[tuple[str, ...]] = ("onehot", "pairwise", "counts")
 
     def __init__(
         self,

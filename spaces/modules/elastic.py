@@ -254,7 +254,7 @@ def _mixed(block: InvertedResidual, x: Tensor, kernel: Tensor, expand: Tensor, r
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, requests: int) -> Tensor:
     """Return a batch norm of each request's images by themselves."""
-    apart = y.unflatten(0, (requests, -1))
+    apart = y.reshape(requests, -1, *y.shape[1:])
     var, mean = torch.var_mean(apart, dim=(1, 3, 4), correction=0, keepdim=True)
     apart = (apart - mean) * torch.rsqrt(var + norm.eps)
     return apart.flatten(0, 1) * norm.weight[:, None, None] + norm.bias[:, None, None]

@@ -172,7 +172,7 @@ def elastic_costs(space: StagedSpace, *, in_channels: int, size: int, **sizes: o
         per_class = float(two - one)
 
         def predict(genotypes: Genotypes) -> Floats:
-            return count(space, genotypes, classes=1, **given, **more) - per_class
+            return (count(space, genotypes, classes=1, **given, **more) - per_class).astype(np.float64)
 
         return tabulated(name, space, predict, per_class=per_class)
 

@@ -103,11 +103,11 @@ def halves(images: Images, *, share: float = 0.5, device: str = "cpu") -> Halves
     pixels = np.concatenate([images.train.images, images.valid.images])
     labels = np.concatenate([images.train.labels, images.valid.labels])
     order = stratified(labels)
-    parts = [
+    weights, selection = (
         Part(name, torch.from_numpy(pixels[rows]).to(where), torch.from_numpy(labels[rows]).to(where))
         for name, rows in zip(("training", "selection"), np.split(order, [round(share * len(order))]), strict=True)
-    ]
-    return Halves(*parts, classes=images.classes, crop=images.crop)
+    )
+    return Halves(weights, selection, images.classes, images.crop)
 
 
 def require_device(name: str) -> torch.device:

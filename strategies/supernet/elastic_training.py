@@ -91,8 +91,7 @@ def dropped(tasks: NDArray[np.bool_], keep: float, rng: np.random.Generator) -> 
     kept = rng.random(len(tasks)) < keep
     if not kept.any():
         kept[rng.integers(len(tasks))] = True
-    classes: NDArray[np.bool_] = tasks[kept].any(axis=0) | ~tasks.any(axis=0)
-    return classes
+    return np.asarray(tasks[kept].any(axis=0) | ~tasks.any(axis=0))
 
 
 def masked(logits: Tensor, classes: NDArray[np.bool_] | Tensor) -> Tensor:
@@ -214,9 +213,9 @@ class ElasticTraining(Method):
             m = self.recipe.images
             images, labels = zip(*(self._drawn(self.data.selection, task, m, rng) for task in asked.tasks), strict=True)
             x, y = torch.cat(images), torch.cat(labels)
-            moved = Choices(*(part.to(x.device) for part in choices[:3]))
+            moved = Choices(choices.depth.to(x.device), choices.kernel.to(x.device), choices.expand.to(x.device))
             logits = masked(self.net.relaxed(x, moved), np.repeat(asked.tasks, m, axis=0))
-            losses = F.cross_entropy(logits, y, reduction="none").unflatten(0, (-1, m)).mean(dim=1)
+            losses = F.cross_entropy(logits, y, reduction="none").reshape(-1, m).mean(dim=1)
             return losses.to(choices.depth.device)
 
         return objective
@@ -272,7 +271,7 @@ class ElasticTraining(Method):
         net, classes = self.deployed(genotype, task), torch.from_numpy(np.flatnonzero(task)).to(part.labels.device)
         inside = torch.isin(part.labels, classes)
         images, labels = part.images[inside], part.labels[inside]
-        found = torch.cat([net(chunk).argmax(dim=1) for chunk in images.split(512)])
+        found = torch.cat([net(chunk).argmax(dim=1) for chunk in torch.split(images, 512)])
         return float((classes[found] == labels).float().mean())
 
     # -- checkpoints -------------------------------------------------------------------------------------------------

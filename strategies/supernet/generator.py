@@ -140,7 +140,7 @@ class Generator(nn.Module):
         """Return logits ``(r, o)`` in the form of choices."""
         space, ends = self.space, self.space.n_choices.cumsum()
         depth, kernel, expand = (
-            logits[:, int(ends[sites.stop - 1] - count * size) : int(ends[sites.stop - 1])].unflatten(1, (count, size))
+            logits[:, int(ends[sites.stop - 1] - count * size) : int(ends[sites.stop - 1])].reshape(-1, count, size)
             for sites, count, size in (
                 (space.depth_sites, space.stages, len(space.depths)),
                 (space.kernel_sites, space.blocks, len(space.kernels)),
@@ -149,7 +149,7 @@ class Generator(nn.Module):
         )
         rest = logits[:, int(ends[space.expand_sites.stop - 1]) :]
         sizes = space.n_choices[space.more_sites].tolist()
-        return Choices(depth, kernel, expand, tuple(rest.split(sizes, dim=1)) if sizes else ())
+        return Choices(depth, kernel, expand, torch.split(rest, sizes, dim=1) if sizes else ())
 
     def probabilities(self, logits: Tensor) -> Choices:
         """Return the probability of every choice."""

@@ -145,10 +145,7 @@ class SinglePaths(Method):
     def shared_accuracy(self, genotypes: Genotypes) -> tuple[list[float], list[float]]:
         """Return accuracy and loss of each architecture with the shared weights, ``(n,)`` each."""
         size = self.recipe.batch_size
-        images = [
-            images
-            for images, _ in zip(self.data.weights.images.split(size), range(RECALIBRATION_BATCHES), strict=False)
-        ]
+        images = torch.split(self.data.weights.images, size)[:RECALIBRATION_BATCHES]
         found = []
         for path in path_mixture(self.net, genotypes):
             with recalibrated(self.net, path, images):
