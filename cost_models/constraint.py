@@ -41,16 +41,15 @@ def affordable(space: Space, model: Predicts, max_ms: float, *, margin: float = 
         space: the whole.
         model: a fitted cost model of it.
         max_ms: the budget in milliseconds.
-        margin: standard deviations of the prediction that are added to it; models without one get no margin.
+        margin: standard deviations of the prediction that are added to it; models without one get no margin. A
+            negative one takes chances, for those who measure what they find before they use it.
         seed: of the search for cheap architectures where the space cannot be enumerated.
 
     Raises: InputError for a bound that is none, or where nothing is affordable: it names the cheapest architecture
         found and its cost, and for a cost model of another space.
     """
-    if not (np.isfinite(max_ms) and max_ms > 0 and margin >= 0):
-        raise InputError(
-            f"a budget is finite milliseconds above zero, with a margin of at least 0; got {max_ms}, {margin}"
-        )
+    if not (np.isfinite(max_ms) and max_ms > 0 and np.isfinite(margin)):
+        raise InputError(f"a budget is finite milliseconds above zero, with a finite margin; got {max_ms}, {margin}")
 
     whole, made_for = _whole(space), _whole(getattr(model, "space", space))
     if made_for != whole:

@@ -24,7 +24,10 @@ CostModelName = Annotated[
     ),
 ]
 Margin = Annotated[
-    float, typer.Option("--margin", help="Standard deviations of the prediction to keep from the budget.", min=0)
+    float,
+    typer.Option(
+        "--margin", help="Standard deviations of the prediction to keep from the budget; below 0 takes chances."
+    ),
 ]
 
 

@@ -30,6 +30,7 @@ def test_only_what_fits_is_in():
 def test_a_margin_is_kept_from_the_budget_by_models_that_have_a_deviation():
     three, four = (affordable(NASBench201(), Counting(), bound).size for bound in (3.0, 4.0))
     assert affordable(NASBench201(), Counting(0.5), 4.0, margin=2.0).size == three
+    assert affordable(NASBench201(), Counting(0.5), 3.0, margin=-2.0).size == four
     assert affordable(NASBench201(), Counting(np.nan), 4.0, margin=2.0).size == four
 
 
@@ -61,7 +62,9 @@ def test_a_budget_that_nothing_meets_names_the_cheapest():
         affordable(DARTS(), Counting(), 0.5)
 
 
-@pytest.mark.parametrize(("bound", "margin"), [(0.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0), (5.0, -1.0)])
+@pytest.mark.parametrize(
+    ("bound", "margin"), [(0.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0), (5.0, float("nan"))]
+)
 def test_a_bound_that_is_none_is_refused(bound, margin):
     with pytest.raises(InputError, match="a budget is finite milliseconds above zero"):
         affordable(NASBench201(), Counting(), bound, margin=margin)
