@@ -302,7 +302,7 @@ def _flat(choices: Choices) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How a generator is trained; rate and temperatures were chosen for budgets of FLOPs on OFA-MobileNetV3.
+    """How a generator is trained; rate and temperatures were chosen on OFA-MobileNetV3, by its accuracy predictor.
 
     Attributes:
         steps: of the optimiser (Adam).
