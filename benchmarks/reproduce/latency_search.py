@@ -43,7 +43,7 @@ from nasplug.strategies.weaknas import WeakNAS
 
 BENCHMARK = "nasbench201-cifar10"
 VALIDATION = ("titanx_1", "titanx_32", "titanx_256", "gold_6240")
-MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+MARGINS = (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
 QUANTILES = (0.2, 0.5, 0.8)
 QUERIES = 100
 
