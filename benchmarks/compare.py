@@ -7,7 +7,8 @@ they go to worker processes in any order and the result is the same. Finished ru
 named after everything that determines them; a study that is run again, or grown, computes only what is missing.
 
 Files under the output folder:
-    results.parquet: one row an evaluation; identical bytes for the same study, whatever the number of jobs.
+    results.parquet: one row an evaluation; identical bytes for the same study, whatever the number of jobs. What an
+        architecture costs (:meth:`Benchmark.costs`) stands in columns such as ``cost:params``.
     timings.parquet: how long each suggestion took, with the machine it took it on.
     runs/: finished runs; it can be deleted.
 """
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -42,17 +43,19 @@ from nasplug import registry
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
 from nasplug.benchmarks.catalog import open_benchmark
+from nasplug.benchmarks.engines import Engine, LostError
 from nasplug.benchmarks.meter import Meter
-from nasplug.errors import InputError, NasplugError
+from nasplug.errors import InputError
 from nasplug.files import write_whole
 from nasplug.spaces import Genotypes
 from nasplug.strategies import History, Observation, Status, Strategy, trial_rng
 
 __all__ = [
-    "BACKENDS",
+    "COST",
     "META_KEY",
     "Arena",
     "Failure",
+    "Landed",
     "Outcome",
     "Step",
     "Study",
@@ -63,8 +66,9 @@ __all__ = [
     "search",
 ]
 
-BACKENDS = ("loky",)
 META_KEY = b"nasplug"
+COST = "cost:"
+"""What the columns of ``results.parquet`` that hold a cost of the architecture begin with."""
 RESUME = "free space or choose another folder with --out; finished runs are kept and the same command resumes"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "nni", "torch")
@@ -211,6 +215,16 @@ class Failure:
         return f"{self.strategy} on {self.benchmark}, seed {self.seed}: {self.error}"
 
 
+@dataclass(frozen=True)
+class Landed:
+    """A run that is over, and how: its result was there already, it was made now, or an error ended it."""
+
+    benchmark: str
+    strategy: str
+    seed: int
+    how: Literal["reused", "computed", "failed"]
+
+
 Opener = Callable[[str], Benchmark]
 
 
@@ -227,7 +241,7 @@ def _configured(opener: Opener, name: str, checksum: str, strategy: str) -> Stra
     return built
 
 
-def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
+def _execute(opener: Opener, run: _Run) -> Trace | Failure:
     """Make one run; an error of the strategy is a result, not an error."""
     try:
         with one_thread():
@@ -237,13 +251,13 @@ def _execute(run: _Run, opener: Opener) -> tuple[_Run, Trace | Failure]:
     except Exception as error:
         # Reported with the run's name, the traceback written beside where the run would be; the other runs go on.
         lines = traceback.format_exception_only(error)
-        return run, Failure(run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), traceback.format_exc())
+        return Failure(run.benchmark, run.strategy, run.seed, " ".join(lines[-1].split()), traceback.format_exc())
     rows = [
         (o.genotype, o.value, o.cost_s, o.status, 1e3 * step.suggest_s, o.epochs or 0, step.spent)
         for step in steps
         for o in [step.observation]
     ]
-    return run, np.array(rows, dtype=_trace_type(benchmark.space.n_sites))
+    return np.array(rows, dtype=_trace_type(benchmark.space.n_sites))
 
 
 # -- the study -------------------------------------------------------------------------------------------------------
@@ -342,30 +356,28 @@ def compare(
     *,
     jobs: int = 1,
     backend: str = "loky",
+    scheduler: str | None = None,
     opener: Opener = open_benchmark,
     command: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[Landed], None] = lambda landed: None,
 ) -> Outcome:
     """Make every run of a study that is not finished yet, and write ``results.parquet`` and ``timings.parquet``.
 
     Args:
         study: what to compare.
         out: folder for the results; runs found there that belong to the study are not made again.
-        jobs: worker processes; -1 for one a core.
-        backend: joblib's, one of ``BACKENDS``.
+        jobs, backend, scheduler: where runs are made, see :class:`nasplug.benchmarks.engines.Engine`.
         opener: opens a benchmark by name, in every worker.
         command: the command line, for the report.
-        progress: called with (finished runs, all runs) whenever one finishes.
+        progress: called with every run when it is found finished, then whenever one ends.
 
     Raises:
         UnknownNameError, MissingDependencyError: a benchmark, strategy, option or signal that cannot be had.
-        InputError: a budget larger than the benchmark; a strategy that stops trainings early on one without curves.
+        InputError: a budget larger than the benchmark; a strategy that stops trainings early on one without curves;
+            an engine that is not there.
         DataError: the folder cannot be written; finished runs stay where they are.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"expected a backend out of {', '.join(BACKENDS)}, got {backend!r}")
-    if jobs == 0 or jobs < -1:
-        raise InputError(f"expected jobs of at least 1, or -1 for one a core, got {jobs}")
+    engine = Engine(backend, jobs, scheduler)
     started = time.perf_counter()
     arenas = {
         name: Arena.of(opener(name), budget=study.budget, search=study.search, report=study.report)
@@ -392,17 +404,20 @@ def compare(
         kept = _read_trace(paths[run], arenas[run.benchmark].benchmark.space.n_sites, study.budget)
         if kept is not None:
             traces[run] = kept
+            progress(Landed(run.benchmark, run.strategy, run.seed, "reused"))
     reused = len(traces)
     failures: dict[_Run, Failure] = {}
-    progress(reused, len(plan))
-    for run, result in _parallel([run for run in plan if run not in traces], opener, jobs, backend):
+    missing = [run for run in plan if run not in traces]
+    for run, result in engine.spread(partial(_execute, opener), missing):
+        if isinstance(result, LostError):
+            result = Failure(run.benchmark, run.strategy, run.seed, str(result), str(result))
         if isinstance(result, Failure):
             failures[run] = result
             write_whole(paths[run].with_suffix(".error.txt"), partial(_save_text, result.details), remedy=RESUME)
         else:
             write_whole(paths[run], partial(_save, result), remedy=RESUME)
             traces[run] = result
-        progress(len(traces) + len(failures), len(plan))
+        progress(Landed(run.benchmark, run.strategy, run.seed, "computed" if run in traces else "failed"))
 
     # In the order of the plan, not of arrival.
     lost = tuple(failures[run] for run in plan if run in failures)
@@ -419,7 +434,10 @@ def compare(
     }
     done = [(run, traces[run]) for run in plan if run in traces]
     early = any(identity["lengths"] for identity in identities.values())
-    results, timings = _tables(done, arenas, _EARLY_RESULTS if early else _RESULTS)
+    schema = _EARLY_RESULTS if early else _RESULTS
+    for metric in sorted({metric for arena in arenas.values() for metric in arena.benchmark.costs()}):
+        schema = schema.append(pa.field(f"{COST}{metric}", pa.float64()))
+    results, timings = _tables(done, arenas, schema)
     outcome = Outcome(len(plan) - reused - len(lost), reused, lost)
     machine = environment() | {
         "command": command,
@@ -431,23 +449,6 @@ def compare(
     write_whole(out / "timings.parquet", lambda path: _save_parquet(path, timings, machine), remedy=RESUME)
     write_whole(out / "results.parquet", lambda path: _save_parquet(path, results, facts), remedy=RESUME)
     return outcome
-
-
-def _parallel(runs: Sequence[_Run], opener: Opener, jobs: int, backend: str) -> Iterator[tuple[_Run, Trace | Failure]]:
-    """Yield runs as they finish."""
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    if not runs:
-        return
-    with parallel_config(backend="sequential" if jobs == 1 else backend):
-        pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
-        try:
-            yield from pool(delayed(_execute)(run, opener) for run in runs)
-        except TerminatedWorkerError as error:
-            raise NasplugError(
-                "a worker process died, perhaps for lack of memory; finished runs are kept: try again with fewer --jobs"
-            ) from error
 
 
 def _facts(arena: Arena, study: Study) -> dict[str, Any]:
@@ -463,12 +464,13 @@ def _facts(arena: Arena, study: Study) -> dict[str, Any]:
         "rows": None,
         "period": None,
         "baselines": None,
+        "fronts": {},
     }
     held = benchmark.architectures()
     if held is None:
         return facts
     period = math.lcm(*(_period(benchmark, signal) for signal in (arena.search, arena.report)))
-    baselines = {}
+    baselines, reports = {}, []
     for shown in sorted({(study.seed + i) % period for i in range(study.seeds)}):
         searched = benchmark.labels(held, arena.search, shown)
         report = benchmark.labels(held, arena.report, shown)
@@ -482,7 +484,14 @@ def _facts(arena: Arena, study: Study) -> dict[str, Any]:
             "random_search": expected,
             "random_search_final": expected[-1],
         }
-    return facts | {"rows": len(held), "period": period, "baselines": baselines}
+        reports.append(report)
+    report = np.mean(reports, axis=0)
+    fronts = {}
+    for metric in benchmark.costs():
+        costs = benchmark.query(held, metric)
+        best = statistics.pareto_front(costs, report)
+        fronts[metric] = np.stack([costs[best], report[best]], axis=1).tolist()
+    return facts | {"rows": len(held), "period": period, "baselines": baselines, "fronts": fronts}
 
 
 def _period(benchmark: Benchmark, signal: Signal) -> int:
@@ -501,8 +510,27 @@ def environment() -> dict[str, Any]:
         "libraries": _libraries(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "cpu_count": os.cpu_count(),
+        "memory_gib": _memory_gib(),
     }
+
+
+def _processor() -> str | None:
+    """Return what the processor calls itself, None where the system does not tell."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or None
+
+
+def _memory_gib() -> float | None:
+    """Return the machine's memory, None where the system does not tell."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _libraries() -> dict[str, str]:
@@ -589,7 +617,7 @@ def _tables(
     done: Sequence[tuple[_Run, Trace]], arenas: Mapping[str, Arena], schema: pa.Schema
 ) -> tuple[pa.Table, pa.Table]:
     """Return (results, timings), rows in the order of the runs given; report labels are looked up here, afterwards."""
-    results: dict[str, list[Any]] = {key: [] for key in _EARLY_RESULTS.names}
+    results: dict[str, list[Any]] = {key: [] for key in dict.fromkeys([*_EARLY_RESULTS.names, *schema.names])}
     for run, trace in done:
         arena = arenas[run.benchmark]
         genotypes = trace["genotype"]
@@ -599,11 +627,17 @@ def _tables(
         results["query"].append(np.arange(1, len(trace) + 1))
         results["architecture"].append(np.array(arena.benchmark.space.to_string(genotypes), dtype=object))
         results["value"].append(trace["value"])
-        results["report_value"].append(_report_labels(arena, genotypes, run.seed, trace["status"] == Status.OK))
+        finished = trace["status"] == Status.OK
+        report_label = partial(arena.benchmark.labels, signal=arena.report, run=run.seed)
+        results["report_value"].append(_where(finished, genotypes, report_label))
         results["cost_s"].append(trace["cost_s"])
         results["status"].append(_STATUS_NAMES[trace["status"]])
         results["epochs"].append(trace["epochs"])
         results["spent"].append(trace["spent"])
+        for key in results.keys() - set(_EARLY_RESULTS.names):
+            held = key.removeprefix(COST) in arena.benchmark.costs()
+            cost = partial(arena.benchmark.query, metric=key.removeprefix(COST))
+            results[key].append(_where(finished & held, genotypes, cost))
     columns: dict[str, Any] = {key: np.concatenate(parts) if parts else [] for key, parts in results.items()}
     table = pa.table(
         [pa.array(columns[field.name], type=field.type, from_pandas=True) for field in schema], schema=schema
@@ -631,10 +665,11 @@ _EARLY_RESULTS = _RESULTS.append(pa.field("epochs", pa.int32())).append(pa.field
 """Where a strategy stops trainings early: how long each was, and how much of the budget is spent after it."""
 
 
-def _report_labels(
-    arena: Arena, genotypes: NDArray[np.int64], run: int, finished: NDArray[np.bool_]
+def _where(
+    finished: NDArray[np.bool_], genotypes: Genotypes, ask: Callable[[Genotypes], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    labels = np.full(len(genotypes), math.nan)
+    """Return what ``ask`` answers for the evaluations that finished, ``(n,)``, NaN for the others."""
+    answers = np.full(len(genotypes), math.nan)
     if finished.any():
-        labels[finished] = arena.benchmark.labels(genotypes[finished], arena.report, run)
-    return labels
+        answers[finished] = ask(genotypes[finished])
+    return answers

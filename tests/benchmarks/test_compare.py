@@ -18,7 +18,8 @@ from nasplug.benchmarks import compare as protocol
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.catalog import open_benchmark
 from nasplug.benchmarks.compare import META_KEY, Study, compare, search
-from nasplug.errors import DataError, InputError, NasplugError, UnknownNameError
+from nasplug.benchmarks.engines import PACKAGES, Engine, LostError
+from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.plugins.cli.app import run
 from nasplug.strategies import RandomSearch, Status, Strategy
 
@@ -264,17 +265,25 @@ def test_bad_input_is_found_before_anything_runs(changes, error, message, small_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("options", "message"), [({"backend": "ray"}, "loky, got 'ray'"), ({"jobs": 0}, "got 0")])
-def test_bad_workers_are_refused(options, message, small_table, tmp_path):
-    with pytest.raises(InputError, match=message):
-        compare(study(small_table), tmp_path, **options)
+def test_bad_workers_are_refused_before_anything_runs(small_table, tmp_path):
+    with pytest.raises(InputError, match="got 0"):
+        compare(study(small_table), tmp_path / "out", jobs=0)
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_worker_that_dies_is_one_error():
-    # Opening "benchmark 9" ends the worker process, as the kernel does when memory runs out.
-    runs = [protocol._Run(9, "", "random", Signal("valid"), 5, seed) for seed in range(2)]
-    with pytest.raises(NasplugError, match="a worker process died"):
-        list(protocol._parallel(runs, os._exit, jobs=2, backend="loky"))
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_results_are_the_same_bytes_on_every_engine(backend, small_table, tmp_path):
+    pytest.importorskip(PACKAGES[backend])
+    for name in ("loky", backend):
+        compare(study(small_table), tmp_path / name, jobs=2, backend=name)
+    assert (tmp_path / "loky" / "results.parquet").read_bytes() == (tmp_path / backend / "results.parquet").read_bytes()
+
+
+def test_a_run_that_kills_its_workers_is_a_failure(small_table, tmp_path, monkeypatch):
+    monkeypatch.setattr(Engine, "spread", lambda self, function, runs: ((run, LostError("killed")) for run in runs))
+    outcome = compare(study(small_table), tmp_path)
+    assert outcome.computed == 0
+    assert {failure.error for failure in outcome.failures} == {"killed"}
 
 
 @pytest.mark.parametrize("folder", ["/proc/nasplug", "file/below"])
