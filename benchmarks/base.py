@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from nasplug.errors import InputError
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["Benchmark", "Signal", "higher_is_better"]
+__all__ = ["Benchmark", "Signal", "higher_is_better", "is_cost"]
 
 _SIGNAL = re.compile(r"(?P<metric>[A-Za-z_][\w.-]*)(?:@(?P<epochs>\d+))?(?::(?P<seeds>mean|one|others))?")
 
 
+def is_cost(metric: str) -> bool:
+    """Return whether a metric counts what an architecture costs: a count, or a name that ends in a unit."""
+    return metric in ("params", "flops") or metric.endswith(("_s", "_ms", "_mb", "_mj"))
+
+
 def higher_is_better(metric: str) -> bool:
-    """Return whether more of a metric is better: not of costs (counts, names that end in a unit) and of losses."""
-    cost = metric in ("params", "flops") or metric.endswith(("_s", "_ms", "_mb", "_mj"))
-    return not (cost or metric.endswith(("loss", "error", "uncertainty")))
+    """Return whether more of a metric is better: not of costs and of losses."""
+    return not (is_cost(metric) or metric.endswith(("loss", "error", "uncertainty")))
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,13 @@ class Benchmark(ABC):
         """Return the training lengths in epochs at which it holds a metric, ascending; () where length means nothing.
 
         A search that stops trainings early walks up these, and sees the metric at each.
+        """
+        return ()
+
+    def costs(self) -> tuple[str, ...]:
+        """Return the metrics it holds that a user of an architecture pays: latencies, parameters, FLOPs, energy.
+
+        Each is asked for with :meth:`query`, without a training length, and less is better. () where it holds none.
         """
         return ()
 

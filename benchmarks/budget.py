@@ -18,6 +18,9 @@ from nasplug.spaces import Genotypes
 
 __all__ = ["Budget", "WithinBudget"]
 
+PREDICTED = "predicted_latency_ms"
+"""The metric under which the cost model's predictions can be asked for."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -67,6 +70,8 @@ class WithinBudget(Benchmark):
     def query(
         self, genotypes: Genotypes, metric: str, *, epochs: int | None = None, seed: int | None = None
     ) -> NDArray[np.float64]:
+        if metric == PREDICTED:
+            return self.cost.predict(genotypes)
         return self.whole.query(genotypes, metric, epochs=epochs, seed=seed)
 
     def seed_values(self, genotypes: Genotypes, metric: str, epochs: int | None = None) -> NDArray[np.float64]:
@@ -77,6 +82,10 @@ class WithinBudget(Benchmark):
 
     def fidelities(self, metric: str) -> tuple[int, ...]:
         return self.whole.fidelities(metric)
+
+    def costs(self) -> tuple[str, ...]:
+        """Return those of the whole, behind the prediction that the budget is for; a latency it holds is no news."""
+        return (PREDICTED, *self.whole.costs()) if isinstance(self.cost, CostModel) else self.whole.costs()
 
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
         return self.whole.cost_s(genotypes, signal)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.base import Benchmark, Signal, is_cost
 from nasplug.errors import DataError, UnknownNameError
 from nasplug.files import write_whole
 from nasplug.folder import data_folder
@@ -101,6 +101,9 @@ class OFASurrogate(Benchmark):
     def n_seeds(self, metric: str, epochs: int | None = None) -> int:
         self._part(metric, epochs)
         return 1
+
+    def costs(self) -> tuple[str, ...]:
+        return tuple(metric for metric, part in PARTS.items() if is_cost(metric) and part in self._parts)
 
     def provenance(self) -> dict[str, Any]:
         return {

@@ -25,10 +25,12 @@ __all__ = [
     "incumbents",
     "nemenyi_distance",
     "outperformance",
+    "pareto_front",
     "queries_until",
     "query_grid",
     "rank_test",
     "relative_improvement",
+    "stratified_ci",
     "value_at",
     "wilcoxon_p",
 ]
@@ -109,6 +111,33 @@ def bootstrap_ci(samples: Floats) -> tuple[float, float]:
     picks = np.random.default_rng(0).integers(r, size=(RESAMPLES, r))
     low, high = np.quantile(samples[picks].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
+
+
+def stratified_ci(strata: Sequence[Floats]) -> tuple[float, float]:
+    """Return the 95 % percentile-bootstrap interval of the mean over strata of each stratum's mean, ``[(r_1,), ...]``.
+
+    Runs are resampled within each stratum (a benchmark), which are as they are: the interval tells how sure the mean
+    over these benchmarks is, nothing about others. (nan, nan) where a stratum has one run, or a NaN.
+
+    Source: Agarwal et al., Deep reinforcement learning at the edge of the statistical precipice, NeurIPS 2021.
+    """
+    if not strata or any(len(runs) < 2 or np.isnan(runs).any() for runs in strata):
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    means = [runs[rng.integers(len(runs), size=(RESAMPLES, len(runs)))].mean(axis=1) for runs in strata]
+    low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def pareto_front(cost: Floats, value: Floats) -> NDArray[np.int64]:
+    """Return the rows ``(k,)`` of ``cost (n,)``, less is better, and ``value (n,)``, more is, that no other row beats.
+
+    In order of rising cost, one row where several are equal; rows with a NaN take no part.
+    """
+    known = np.flatnonzero(~np.isnan(cost) & ~np.isnan(value))
+    order = known[np.lexsort((-value[known], cost[known]))]
+    before = np.maximum.accumulate(np.concatenate([[-np.inf], value[order]]))[:-1]
+    return order[value[order] > before]
 
 
 def wilcoxon_p(first: Floats, second: Floats) -> float:

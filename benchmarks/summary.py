@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.checklist import fill_checklist
-from nasplug.benchmarks.compare import META_KEY
+from nasplug.benchmarks.compare import COST, META_KEY
 from nasplug.errors import DataError
 from nasplug.files import write_whole
 
@@ -57,6 +57,10 @@ class _Runs:
     """Of the budget, when each evaluation ends: the number of the query, where evaluations are bought whole."""
     cost_s: Floats
     suggest_ms: Floats
+    costs: Mapping[str, Floats]
+    """What each architecture costs, ``(r, t)`` a metric; only metrics that the benchmark holds."""
+    architectures: NDArray[np.object_]
+    """What each run recommends, ``(r,)``; None where nothing finished."""
     baselines: Sequence[Mapping[str, Any]] | None
     """One a run, None where the benchmark's architectures cannot be listed."""
 
@@ -76,6 +80,11 @@ class _Runs:
     def final(self) -> Floats:
         """Report label of what each run recommends, ``(r,)``."""
         return self.curve[:, -1]
+
+    def final_cost(self, metric: str) -> Floats:
+        """Return what the architecture that each run recommends costs, ``(r,)``."""
+        best = statistics.incumbents(self.values)[:, -1]
+        return np.where(best < 0, math.nan, self.costs[metric][np.arange(len(best)), np.maximum(best, 0)])
 
     @cached_property
     def seconds(self) -> Floats:
@@ -109,6 +118,13 @@ def summarise(folder: Path) -> dict[str, Any]:
         "pairwise": pairwise,
         "ranks": ranks,
         "anytime": [_anytime(one, _horizon(runs, one.benchmark)) for one in runs],
+        "overall": _overall(runs, facts["strategies"], ranks["benchmarks"]),
+        "best": {name: found for name in facts["benchmarks"] if (found := _best(runs, name)) is not None},
+        "pareto": [
+            _pareto(metric, [one for one in runs if one.benchmark == name], front)
+            for name, about in facts["benchmarks"].items()
+            for metric, front in _cost_metrics(runs, name, about)
+        ],
         "random_search": {name: _random_search(one, facts["budget"]) for name, one in facts["benchmarks"].items()},
         "benchmarks": {name: _about(one) for name, one in facts["benchmarks"].items()},
         "failures": facts["failures"],
@@ -150,8 +166,17 @@ def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Ite
         seeds = results["seed"].to_numpy()[starts]
         status = np.asarray(results["status"].to_pylist(), dtype=object)
         spent = _column(results, "spent" if "spent" in results.column_names else "query")
+        costs = {
+            key.removeprefix(COST): _by_run(_column(results, key), lengths, math.nan)
+            for key in results.column_names
+            if key.startswith(COST)
+        }
+        values = _by_run(np.where(status == "ok", _column(results, "value"), math.nan), lengths, math.nan)
+        best = statistics.incumbents(values)[:, -1]
+        architectures = np.array(results["architecture"].take(starts + np.maximum(best, 0)).to_pylist(), dtype=object)
+        architectures[best < 0] = None
         columns = {
-            "values": _by_run(np.where(status == "ok", _column(results, "value"), math.nan), lengths, math.nan),
+            "values": values,
             "reports": _by_run(_column(results, "report_value"), lengths, math.nan),
             "failed": _by_run(status == "failed", lengths, False),
             "stopped": _by_run(status == "pruned", lengths, False),
@@ -174,6 +199,12 @@ def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Ite
                 strategy=strategy,
                 seeds=seeds[mine],
                 baselines=baselines and [baselines[str(int(seed) % about["period"])] for seed in seeds[mine]],
+                architectures=architectures[mine],
+                costs={
+                    metric: found[mine, : lengths[mine].max()]
+                    for metric, found in costs.items()
+                    if not np.isnan(found[mine]).all()
+                },
                 **{key: column[mine, : lengths[mine].max()] for key, column in columns.items()},
             )
 
@@ -326,6 +357,89 @@ def _ranks(rows: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> dict
     }
 
 
+def _overall(runs: Sequence[_Runs], strategies: Sequence[str], benchmarks: Sequence[str]) -> list[dict[str, Any]]:
+    """Average what may be averaged over the benchmarks where every strategy finished; intervals are over runs."""
+    found = []
+    for strategy in strategies if benchmarks else ():
+        mine = [one for one in runs if one.strategy == strategy and one.benchmark in benchmarks]
+        bests = [one.baseline("report_best") for one in mine]
+        regrets = [
+            (best - one.final) / (best - one.baseline("random_mean")) for one, best in zip(mine, bests, strict=True)
+        ]
+        gains = [statistics.relative_improvement(one.final, one.baseline("random_search_final")) for one in mine]
+        found.append(
+            {
+                "strategy": strategy,
+                "normalized_regret_mean": _mean(np.array([one.mean() for one in regrets])),
+                "normalized_regret_ci95": statistics.stratified_ci(regrets),
+                "relative_improvement_vs_random_search_pct": _mean(np.array([one.mean() for one in gains])),
+                "relative_improvement_vs_random_search_ci95": statistics.stratified_ci(gains),
+            }
+        )
+    return found
+
+
+# -- architectures and what they cost --------------------------------------------------------------------------------
+
+
+def _best(runs: Sequence[_Runs], benchmark: str) -> dict[str, Any] | None:
+    """Return the recommended architecture with the best report label, a mean over the runs that recommend it.
+
+    Chosen with hindsight: no search saw that label.
+    """
+    labels: dict[str, list[float]] = {}
+    strategies: dict[str, dict[str, int]] = {}
+    for one in runs:
+        for architecture, value in zip(one.architectures, one.final, strict=True):
+            if one.benchmark == benchmark and architecture is not None and math.isfinite(value):
+                labels.setdefault(architecture, []).append(float(value))
+                by = strategies.setdefault(architecture, {})
+                by[one.strategy] = by.get(one.strategy, 0) + 1
+    if not labels:
+        return None
+    best = max(labels, key=lambda architecture: (_mean(np.array(labels[architecture])), len(labels[architecture])))
+    return {
+        "architecture": best,
+        "value_mean": _mean(np.array(labels[best])),
+        "runs": len(labels[best]),
+        "strategies": strategies[best],
+        "different": len(labels),
+    }
+
+
+def _cost_metrics(
+    runs: Sequence[_Runs], benchmark: str, about: Mapping[str, Any]
+) -> list[tuple[str, list[list[float]] | None]]:
+    """Return the metrics of cost that a benchmark holds, each with the front of all its architectures if known."""
+    held = dict.fromkeys(metric for one in runs if one.benchmark == benchmark for metric in one.costs)
+    return [(metric, about["fronts"].get(metric)) for metric in held]
+
+
+def _pareto(metric: str, runs: Sequence[_Runs], front: list[list[float]] | None) -> dict[str, Any]:
+    """Return cost against report label: what each run recommends, and the front of all that a strategy bought.
+
+    ``short_of_front_mean`` is how much better the best architecture that costs no more is, as a mean over runs.
+    """
+    strategies = {}
+    for one in runs:
+        cost, value = one.final_cost(metric), one.final
+        all_costs, all_values = one.costs[metric].ravel(), np.where(np.isnan(one.values), math.nan, one.reports).ravel()
+        bought = statistics.pareto_front(all_costs, all_values)
+        found = {
+            "recommended": np.stack([cost, value], axis=1).tolist(),
+            "bought": np.stack([all_costs[bought], all_values[bought]], axis=1).tolist(),
+            "cost_mean": _mean(cost),
+            "cost_ci95": statistics.bootstrap_ci(cost),
+            "short_of_front_mean": math.nan,
+        }
+        if front:
+            at, best = np.array(front).T
+            known = np.searchsorted(at, cost, side="right") - 1
+            found["short_of_front_mean"] = _mean(np.where(known < 0, math.nan, best[known]) - value)
+        strategies[one.strategy] = found
+    return {"benchmark": runs[0].benchmark, "metric": metric, "front": front or None, "strategies": strategies}
+
+
 # -- curves ----------------------------------------------------------------------------------------------------------
 
 
@@ -387,7 +501,7 @@ def _about(about: Mapping[str, Any]) -> dict[str, Any]:
         key: float(np.mean([one[source] for one in baselines.values()])) if baselines else None
         for key, source in landmarks.items()
     }
-    kept = {key: value for key, value in about.items() if key not in ("baselines", "period", "provenance")}
+    kept = {key: value for key, value in about.items() if key not in ("baselines", "period", "provenance", "fronts")}
     return {**kept, **about["provenance"], **found, "random": "uniform over the rows of the table, exact"}
 
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nasplug import registry
-from nasplug.benchmarks.base import Benchmark, Signal
+from nasplug.benchmarks.base import Benchmark, Signal, is_cost
 from nasplug.errors import DataError, InputError, NasplugError, UnknownNameError
 from nasplug.files import write_whole
 from nasplug.spaces import Genotypes, Space
@@ -324,6 +324,9 @@ class TableBenchmark(Benchmark):
     def fidelities(self, metric: str) -> tuple[int, ...]:
         self._labels(metric, None)
         return tuple(sorted(epochs for epochs in self._columns[metric] if epochs))
+
+    def costs(self) -> tuple[str, ...]:
+        return tuple(sorted(metric for metric in self._columns if is_cost(metric)))
 
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
         """Return the seconds of one training of the signal's length, ``(n,)``; NaN where the table has none.

@@ -5,6 +5,7 @@ from nasplug.spaces.darts import DARTS
 from nasplug.spaces.darts_reduced import DARTSS1, DARTSS2, DARTSS3, DARTSS4
 from nasplug.spaces.elastic import Elastic
 from nasplug.spaces.fbnet import FBNet
+from nasplug.spaces.graph import Graph
 from nasplug.spaces.nasbench201 import NASBench201
 from nasplug.spaces.nasbench_graph import NASBenchGraph, NASBenchGraphProteins
 from nasplug.spaces.nasbench_macro import NASBenchMacro
@@ -26,6 +27,7 @@ __all__ = [
     "FBNet",
     "Float",
     "Genotypes",
+    "Graph",
     "Integer",
     "MobileNetWidths",
     "NASBench201",

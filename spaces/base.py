@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.errors import InputError, SpaceExhaustedError, UnknownNameError
+from nasplug.spaces.graph import Graph
 from nasplug.spaces.parameters import Parameter
 
 __all__ = ["EnumeratedSpace", "Genotypes", "Space", "encoded_space"]
@@ -326,6 +327,10 @@ class Space:
                 raise InputError(f"not an architecture of {self.name!r}: {str(text)[:80]!r} ({error})") from None
             params.append(one)
         return self.from_params(params)
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return what the architecture ``(s,)`` looks like, one graph a cell; () where there is nothing to draw."""
+        return ()
 
 
 class EnumeratedSpace(Space):

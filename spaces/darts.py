@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph
 from nasplug.spaces.parameters import Categorical
 
 __all__ = ["CELLS", "DARTS", "EDGES", "NODES", "NOISE", "OPERATIONS", "everywhere"]
@@ -207,6 +208,22 @@ class DARTS(Space):
                 parts.append(f"{cell}={pairs}, {cell}_concat=range(2, 6)")
             texts.append(f"Genotype({', '.join(parts)})")
         return texts
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return both cells: two inputs, four nodes, the output."""
+        places, codes = self.edges(genotype[None])
+        named = self.named(places, codes)
+        nodes = ("c[k-2]", "c[k-1]", *(str(i) for i in range(len(NODES))), "c[k]")
+        joined = tuple((node, len(nodes) - 1, "") for node in NODES)
+        return tuple(
+            Graph(
+                f"{name} cell",
+                nodes,
+                tuple((*EDGES[place], self.operations[op]) for place, op in zip(places[0, i], named[0, i], strict=True))
+                + joined,
+            )
+            for i, name in enumerate(("normal", "reduction"))
+        )
 
     def from_string(self, strings: Sequence[str]) -> Genotypes:
         """Return the genotypes ``(n, 22)`` of ``Genotype(...)`` texts; raises InputError naming the first bad one.

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph, chain
 from nasplug.spaces.parameters import Categorical
 
 __all__ = ["HEAD", "LAYERS", "OPERATIONS", "SIDE", "STEM", "FBNet", "Layer"]
@@ -83,3 +85,12 @@ class FBNet(Space):
                 )
             rows[row] = [code[word] for word in words]
         return rows
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return the chain; a new row where channels change."""
+        stages: list[list[str]] = []
+        for code, layer in zip(genotype, LAYERS, strict=True):
+            if not stages or layer.inputs != layer.outputs:
+                stages.append([])
+            stages[-1].append(OPERATIONS[code])
+        return (chain("network", stages),)

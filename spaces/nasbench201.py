@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph
 from nasplug.spaces.parameters import Categorical
 
 __all__ = ["EDGES", "OPERATIONS", "NASBench201"]
@@ -65,6 +66,11 @@ class NASBench201(Space):
                 )
             rows[row] = [code[op] for op in match.groups()]
         return rows
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return the cell; an edge without operation is left out."""
+        edges = tuple((*edge, OPERATIONS[op]) for edge, op in zip(EDGES, genotype, strict=True) if op)
+        return (Graph("cell", ("input", "1", "2", "output"), edges),)
 
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return the class id of each row, ``(n,)``, in 0..6465."""

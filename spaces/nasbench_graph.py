@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import EnumeratedSpace, Genotypes
+from nasplug.spaces.graph import Graph
 from nasplug.spaces.parameters import Categorical
 
 __all__ = ["LINKS", "OPERATIONS", "NASBenchGraph", "NASBenchGraphProteins"]
@@ -118,6 +119,14 @@ class NASBenchGraph(EnumeratedSpace):
                 )
             rows[row] = [known[word] for word, known in zip(words, code, strict=True)]
         return self.repair(rows)
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return the tree between input and output; its leaves are put together."""
+        parents, last = LINKS[int(genotype[0])], _NODES + 1
+        nodes = ("input", *(self.operations[op] for op in genotype[1:]), "output")
+        leaves = [node for node in range(1, last) if node not in parents]
+        edges = [(parent, node, "") for node, parent in enumerate(parents, 1)]
+        return (Graph("network", nodes, (*edges, *((leaf, last, "") for leaf in leaves))),)
 
     # -- the package's tables ----------------------------------------------------------------------------------------
 

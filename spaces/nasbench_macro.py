@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph, chain
 from nasplug.spaces.parameters import Categorical
 
 __all__ = ["OPERATIONS", "STAGES", "NASBenchMacro", "identities_last"]
@@ -53,6 +54,12 @@ class NASBenchMacro(Space):
                     "2 MBConv k5 e6, such as 22212220"
                 )
         return np.array([list(map(int, text)) for text in strings], dtype=np.int64).reshape(-1, self.n_sites)
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return the chain, a row a stage."""
+        names = [OPERATIONS[op] for op in genotype]
+        stages = [names[start : start + length] for start, length in zip(_STARTS, STAGES, strict=True)]
+        return (chain("network", stages),)
 
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return the class id of each row, ``(n,)``: the key of the member whose stages end in their identities."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph, chain
 from nasplug.spaces.nasbench_macro import identities_last
 from nasplug.spaces.parameters import Categorical
 
@@ -113,6 +114,13 @@ class SinglePath(Space):
                     f"{example!r}, each one of {', '.join(list(codes)[:-1])}, or -- behind the first of its stage"
                 )
         return rows
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return the chain, a row a stage; skipped layers are there."""
+        names = [*map(str, self.blocks), "skip"]
+        ends = zip(self.starts, self.stages, strict=True)
+        stages = [[names[code] for code in genotype[start : start + length]] for start, length in ends]
+        return (chain("network", stages),)
 
     def canonical(self, genotypes: Genotypes) -> NDArray[np.int64]:
         """Return the class id of each row, ``(n,)``: the key of the member whose stages end in their skips."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph, chain
 from nasplug.spaces.parameters import Categorical, Parameter
 
 __all__ = ["StagedSpace", "indicators"]
@@ -167,6 +168,10 @@ class StagedSpace(Space):
             blocks = [f"k{k}e{e}" for k, e in zip(kernel, expand, strict=True)]
             texts.append(["-".join(blocks[i * self.per_stage :][:d]) for i, d in enumerate(depth)])
         return texts
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        """Return the chain of active blocks, a row a stage."""
+        return (chain("network", [stage.split("-") for stage in self.stage_strings(genotype[None])[0]]),)
 
     def from_params(self, params: Sequence[Mapping[str, Any]]) -> Genotypes:
         """Return the masked genotypes ``(n, s)`` of parameter dicts, whatever they say of inactive blocks."""

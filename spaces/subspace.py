@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nasplug.errors import InputError
 from nasplug.spaces.base import Genotypes, Space
+from nasplug.spaces.graph import Graph
 
 __all__ = ["Bound", "Subspace"]
 
@@ -66,6 +67,9 @@ class Subspace(Space):
         nothing = not len(self._listed[0]) if space.enumerable else not len(self._known)
         if nothing:
             raise InputError(f"no architecture of {space.name!r} is allowed where {rule}")
+
+    def graphs(self, genotype: NDArray[np.int64]) -> tuple[Graph, ...]:
+        return self.whole.graphs(genotype)
 
     # -- shape and membership ----------------------------------------------------------------------------------------
 

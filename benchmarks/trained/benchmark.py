@@ -163,6 +163,9 @@ class TrainedBenchmark(Benchmark):
     def fidelities(self, metric: str) -> tuple[int, ...]:
         return tuple(range(1, self.recipe.epochs + 1)) if metric in (*METRICS, "train_s") else ()
 
+    def costs(self) -> tuple[str, ...]:
+        return ("params", "flops")
+
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
         """Return the seconds of one training of the signal's length, ``(n,)``, NaN where the signal needs none.
 

@@ -84,7 +84,7 @@ def compare(
             backend=backend,
             opener=opens,
             command=_command(),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda landed: bar.advance(task),
         )
         bar.update(task, description="statistics")
         summary = write_summary(out)

@@ -98,6 +98,7 @@ def test_results_hold_every_query_with_its_report_label(small_table, tmp_path):
         "report_value",
         "cost_s",
         "status",
+        "cost:train_s",
     ]
     assert frame["query"].tolist() == list(range(1, 13)) * 3
     assert frame["seed"].tolist() == [0] * 12 + [1] * 12 + [2] * 12
