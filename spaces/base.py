@@ -23,6 +23,7 @@ from nasplug.spaces.parameters import Parameter
 __all__ = ["EnumeratedSpace", "Genotypes", "Space", "encoded_space"]
 
 Genotypes = NDArray[np.int64]
+"""Architectures as rows of codes, ``(n, s)``."""
 
 ENUMERABLE_LIMIT = 1_000_000
 

@@ -21,6 +21,7 @@ from nasplug.spaces import Genotypes, Space
 __all__ = ["ImportOptions", "Imported", "Unit"]
 
 Unit = Literal["auto", "percent", "fraction"]
+"""How a file writes accuracies."""
 Progress = Callable[[int, int], None]
 
 MAX_UNPACKED_BYTES = 2**30
