@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,7 @@ def bootstrap_ci(samples: Floats) -> tuple[float, float]:
     r = len(samples)
     if r < 2 or np.isnan(samples).any():
         return math.nan, math.nan
-    picks = np.random.default_rng(0).integers(r, size=(RESAMPLES, r))
-    low, high = np.quantile(samples[picks].mean(axis=1), [0.025, 0.975])
+    low, high = np.quantile(samples[_picks((r,))[0]].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -123,10 +123,17 @@ def stratified_ci(strata: Sequence[Floats]) -> tuple[float, float]:
     """
     if not strata or any(len(runs) < 2 or np.isnan(runs).any() for runs in strata):
         return math.nan, math.nan
-    rng = np.random.default_rng(0)
-    means = [runs[rng.integers(len(runs), size=(RESAMPLES, len(runs)))].mean(axis=1) for runs in strata]
+    picks = _picks(tuple(len(runs) for runs in strata))
+    means = [runs[picked].mean(axis=1) for runs, picked in zip(strata, picks, strict=True)]
     low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _picks(sizes: tuple[int, ...]) -> list[NDArray[np.int64]]:
+    """Return which runs each resample has, ``(RESAMPLES, r)`` for each number of runs; the same at every call."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(r, size=(RESAMPLES, r)) for r in sizes]
 
 
 def pareto_front(cost: Floats, value: Floats) -> NDArray[np.int64]:

@@ -12,11 +12,11 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nasplug.errors import MissingDependencyError
+from nasplug.errors import InputError, MissingDependencyError
 from nasplug.plugins.cli.budget import CostModelName, Margin, MaxLatency, opener
+from nasplug.plugins.cli.progress import Watch
 
 DEFAULT_STRATEGIES = ("random", "regularized-evolution", "local-search", "weaknas", "optuna:tpe")
 
@@ -74,9 +74,8 @@ def compare(
         search=None if search is None else Signal.parse(search),
         report=None if report is None else Signal.parse(report),
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("runs", total=None)
+    runs = dict.fromkeys(study.strategies, len(study.benchmarks) * study.seeds)
+    with Watch(runs, err, quiet=as_json) as watch:
         outcome = protocol.compare(
             study,
             out,
@@ -84,9 +83,9 @@ def compare(
             backend=backend,
             opener=opens,
             command=_command(),
-            progress=lambda landed: bar.advance(task),
+            progress=watch,
         )
-        bar.update(task, description="statistics")
+        watch.stage("statistics")
         summary = write_summary(out)
     page = _write_html(out, err) if html and summary["rows"] else None
     extra = {"runs_computed": outcome.computed, "runs_reused": outcome.reused}
@@ -100,14 +99,22 @@ def compare(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What 'nasplug compare --out' wrote.")],
     html: Html = True,
+    show: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make summary.json and report.html again from the results in DIR."""
     from nasplug.benchmarks.summary import write_summary
 
-    summary = write_summary(folder)
-    page = _write_html(folder, Console(stderr=True)) if html and summary["rows"] else None
+    if show and not html:
+        raise InputError("--open shows report.html, which --no-html does not write; give one of them")
+    summary, err = write_summary(folder), Console(stderr=True)
+    page = _write_html(folder, err) if html and summary["rows"] else None
     _show(summary, folder, page, as_json, {})
+    if show and page:
+        import webbrowser
+
+        if not webbrowser.open(page.resolve().as_uri()):
+            err.print(f"no browser to open here; open {page} yourself", markup=False, soft_wrap=True)
 
 
 def _command() -> str:
