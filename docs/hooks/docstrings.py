@@ -21,6 +21,8 @@ class Readable(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.name.startswith("__") and not obj.is_module:
             obj.public = False
+        if obj.is_attribute and str(obj.annotation) == "ClassVar":  # a bare one is taken for a field of the dataclass
+            obj.labels.discard("instance-attribute")
         if obj.docstring is None:
             return
         text = ROLE.sub(lambda match: _link(obj, match["name"]), obj.docstring.value)

@@ -27,11 +27,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_needs_no_network(site: Path) -> None:
+def test_pages_are_whole_and_need_no_network(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 25
     for page in pages:
         assert not LOADED.search(page.read_text()), page
+        assert "--8" not in page.read_text(), f"{page}: a snippet was not included"
     for style in site.rglob("*.css"):
         assert not LOADED_BY_CSS.search(style.read_text()), style
 
