@@ -52,7 +52,7 @@ from nasplug.images import load_images
 from nasplug.spaces import Genotypes, NASBenchMacro, SinglePathDigits, SinglePathImageNet, Space
 from nasplug.spaces.modules import complexity, nasbench_macro, single_path
 from nasplug.spaces.modules.counting import count_params
-from nasplug.spaces.modules.layout import SINGLE_PATH_SIZES, SinglePathSizes
+from nasplug.spaces.modules.layout import MACRO_SMALL, SINGLE_PATH_SIZES, SinglePathSizes
 from nasplug.spaces.modules.nasbench_macro import InvertedResidual
 from nasplug.spaces.modules.recalibration import recalibrate
 from nasplug.spaces.modules.seeding import seeded
@@ -60,7 +60,7 @@ from nasplug.strategies.supernet.data import Halves, halves
 from nasplug.strategies.supernet.single_path import SinglePathNAS
 
 MACRO = NASBenchMacro()
-DIGITS = {"stem": 4, "width": 64, "strides": (1, 2, 2), "in_channels": 1}
+DIGITS = {**MACRO_SMALL, "in_channels": 1}
 TARGETS = (0.25, 0.45, 0.65)
 CANDIDATES = 50
 NEAR = 0.025

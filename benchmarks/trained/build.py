@@ -28,6 +28,7 @@ from nasplug.errors import DataError, InputError, MissingDependencyError, Unknow
 from nasplug.files import write_whole
 from nasplug.images import Images, load_images
 from nasplug.spaces import Genotypes, Space
+from nasplug.spaces.modules.layout import MACRO_SMALL
 
 __all__ = [
     "PLANS",
@@ -118,7 +119,7 @@ PLANS: Mapping[str, Plan] = {
     "digits-macro": Plan(
         "digits-macro",
         "nasbench-macro",
-        {"stem": 4, "width": 64, "strides": (1, 2, 2), "in_channels": 1},
+        {**MACRO_SMALL, "in_channels": 1},
         recipe={"epochs": 6},
     ),
 }

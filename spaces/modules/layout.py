@@ -17,6 +17,7 @@ from nasplug.spaces.single_path import DIGITS_STAGES, IMAGENET_STAGES
 
 __all__ = [
     "ELASTIC_SMALL",
+    "MACRO_SMALL",
     "SINGLE_PATH_SIZES",
     "DARTSCell",
     "MacroLayer",
@@ -30,6 +31,9 @@ __all__ = [
 
 ELASTIC_SMALL: dict[str, Any] = {"stem": 8, "widths": (8, 12, 16), "strides": (1, 2, 2)}
 """Sizes of an elastic network for images of 8 x 8; the defaults are for 32 x 32."""
+
+MACRO_SMALL: dict[str, Any] = {"stem": 4, "width": 64, "strides": (2, 2, 1)}
+"""Sizes of a NAS-Bench-Macro network for images of 8 x 8; the defaults are for 32 x 32."""
 
 
 class MacroLayer(NamedTuple):

@@ -16,6 +16,7 @@ from nasplug.errors import InputError, UnknownNameError
 from nasplug.images import Images, load_images
 from nasplug.spaces import Genotypes, NASBenchMacro, Space
 from nasplug.spaces.modules import complexity
+from nasplug.spaces.modules.layout import MACRO_SMALL
 from nasplug.spaces.nasbench_macro import STAGES
 from nasplug.spaces.subspace import Subspace
 from nasplug.strategies.base import run_seed
@@ -40,7 +41,7 @@ _NARROW: Mapping[str, Any] = {
     "width": 64,
 }
 _SMALL: Mapping[str, Mapping[str, Any]] = {
-    "nasbench-macro": {"stem": 4, "width": 64, "strides": (1, 2, 2)},
+    "nasbench-macro": MACRO_SMALL,
     "single-path-digits": {},
     "single-path-imagenet": _NARROW,
     "single-path-imagenet-se": _NARROW,

@@ -244,7 +244,7 @@ def test_the_settings_of_the_packaged_tables_are_for_ever():
         '"images_checksum": "5bd9dde1e819db682167604fa1c717e3"}'
     )
     sizes = PLANS["digits-macro"].facts()["sizes"]
-    assert sizes == {"stem": 4, "width": 64, "strides": (1, 2, 2), "in_channels": 1}
+    assert sizes == {"stem": 4, "width": 64, "strides": (2, 2, 1), "in_channels": 1}
 
 
 def test_seconds_are_of_a_whole_epoch(tiny, few, monkeypatch):

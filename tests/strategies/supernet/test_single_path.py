@@ -13,6 +13,7 @@ from nasplug.cost_models.lookup import Lookup
 from nasplug.errors import InputError, TrainingError, UnknownNameError
 from nasplug.spaces import NASBench201, NASBenchMacro, SinglePathDigits, SinglePathImageNet
 from nasplug.spaces.modules import complexity
+from nasplug.spaces.modules.layout import MACRO_SMALL
 from nasplug.strategies import History, trial_rng
 from nasplug.strategies.supernet.priced import Price
 from nasplug.strategies.supernet.single_path import SinglePathNAS
@@ -34,13 +35,13 @@ def selections(strategy, seed=0):
 
 
 def megaflops(genotypes):
-    return complexity.flops(MACRO, genotypes, size=8, stem=4, width=64, strides=(1, 2, 2), in_channels=1) / 1e6
+    return complexity.flops(MACRO, genotypes, size=8, **MACRO_SMALL, in_channels=1) / 1e6
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [0.3, 0.6])
+@pytest.mark.parametrize("target", [0.09, 0.18])
 def test_a_target_is_met_from_below(target):
     strategy = built(f"{QUICK},target={target}")
     found = selections(strategy)
@@ -58,29 +59,29 @@ def test_a_target_is_met_from_below(target):
 
 def test_lambda_follows_the_target():
     lambdas = {}
-    for target in (0.15, 0.55):
+    for target in (0.06, 0.22):
         strategy = built(f"single-path:images=few,epochs=4,warm_up=0.25,target={target}")
         facts = [one.facts for one in selections(strategy)]
         lambdas[target] = [one["lambda"] for one in facts]
         assert facts[0]["lambda"] == 1.0  # no price in the warm-up
-    assert np.diff(lambdas[0.15])[-1] > 0  # everything stays, and costs more than that
-    assert lambdas[0.15][-1] > lambdas[0.55][-1]
+    assert np.diff(lambdas[0.06])[-1] > 0  # everything stays, and costs more than that
+    assert lambdas[0.06][-1] > lambdas[0.22][-1]
 
 
 def test_a_budget_of_the_space_is_the_target():
     model = Lookup(space=MACRO).fit(MACRO.all(), megaflops(MACRO.all()) + 1)
-    part = affordable(MACRO, model, 1.5)
+    part = affordable(MACRO, model, 1.15)
     strategy = built(QUICK, part)
     last = selections(strategy)[-1]
     cost = model.predict(last.ranking[:1])[0]
-    assert 0.95 * 1.5 <= cost <= 1.5
+    assert 0.95 * 1.15 <= cost <= 1.15
     history = History.empty(part)
     (first,) = strategy.propose(history, 1, trial_rng(0, 0))
     np.testing.assert_array_equal(first, last.ranking[0])
     assert built(QUICK, affordable(MACRO, model, 1e3)).aimed(Price(MACRO, model.predict)) == pytest.approx(
         model.predict(MACRO.all()).max()
     )
-    assert built(QUICK, part).run(0).folder != built(QUICK, affordable(MACRO, model, 1.6)).run(0).folder
+    assert built(QUICK, part).run(0).folder != built(QUICK, affordable(MACRO, model, 1.2)).run(0).folder
 
 
 def test_a_ready_cost_model_is_named():
@@ -147,7 +148,7 @@ def test_what_is_likely_and_affordable_is_left_alone():
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
     states = []
     for name in ("whole", "pieces"):
-        spec = f"{QUICK},target=0.4,folder={tmp_path / name}"
+        spec = f"{QUICK},target=0.13,folder={tmp_path / name}"
         strategy = built(spec)
         for stage in range(3):
             strategy.run(5).selection(stage)
@@ -169,13 +170,13 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
 
 def test_another_seed_is_another_run_and_the_global_stream_stays():
     before = torch.get_rng_state()
-    one, other = (selections(built(f"{QUICK},target=0.4"), seed)[-1].facts for seed in (0, 1))
+    one, other = (selections(built(f"{QUICK},target=0.13"), seed)[-1].facts for seed in (0, 1))
     assert one["train_loss"] != other["train_loss"]
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_reporting_leaves_the_supernet_as_it_was():
-    strategy = built(f"{QUICK},target=0.4")
+    strategy = built(f"{QUICK},target=0.13")
     selections(strategy)
     method = strategy.run(0).method()
     before = {name: value.clone() for name, value in method.net.state_dict().items()}
@@ -188,7 +189,7 @@ def test_reporting_leaves_the_supernet_as_it_was():
 
 def test_a_loss_that_is_no_number_ends_the_run():
     with pytest.raises(TrainingError, match="the loss of the supernet became"):
-        selections(built(f"{QUICK},learning_rate=1e30,target=0.4"))
+        selections(built(f"{QUICK},learning_rate=1e30,target=0.13"))
 
 
 # -- the winner --------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
 def test_search_and_export_in_one(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     path = tmp_path / "winner.onnx"
-    strategy = built(f"{QUICK},target=0.4,export={path}")
+    strategy = built(f"{QUICK},target=0.13,export={path}")
     (first,) = strategy.propose(History.empty(MACRO), 1, trial_rng(0, 0))
     np.testing.assert_array_equal(first, strategy.selected(0))
     images = torch.from_numpy(strategy._loaded().test.images[:5])
@@ -208,7 +209,7 @@ def test_search_and_export_in_one(tmp_path):
         np.testing.assert_allclose(logits, net(images), atol=1e-4)
     assert (
         sum(p.numel() for p in net.parameters())
-        == complexity.params(MACRO, first[None], stem=4, width=64, strides=(1, 2, 2), in_channels=1)[0]
+        == complexity.params(MACRO, first[None], **MACRO_SMALL, in_channels=1)[0]
     )
     written = path.stat().st_mtime_ns
     strategy.propose(History.empty(MACRO), 1, trial_rng(0, 0))
@@ -247,7 +248,7 @@ def test_a_price_that_leaves_nothing_is_reported_with_its_lambda():
 
 def test_options_out_of_range_are_refused():
     model = Lookup(space=MACRO).fit(MACRO.all(), megaflops(MACRO.all()) + 1)
-    part = affordable(MACRO, model, 1.5)
+    part = affordable(MACRO, model, 1.15)
     for options, space, message in (
         ("epochs=1", MACRO, "at least 2 epochs"),
         ("batch_size=1", MACRO, "at least 2 images"),
@@ -256,7 +257,7 @@ def test_options_out_of_range_are_refused():
         ("threshold_rate=-1.0", MACRO, "rates above 0"),
         ("trade_off=-1.0", MACRO, "at least 0, got -1"),
         ("export=/no/such/folder/net.onnx", MACRO, "there is no folder /no/such/folder"),
-        ("target=1.0", part, "the budget of 1.5 is the target"),
+        ("target=1.0", part, "the budget of 1.15 is the target"),
         ("cost_model=pixel1", part, "the budget has its own cost model"),
         ("", NASBench201(), "no supernet of the space 'nasbench201'"),
     ):
