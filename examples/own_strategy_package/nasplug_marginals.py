@@ -34,7 +34,7 @@ class Encoder(EnumeratedSpace):
         return fixed
 
     def _enumerate(self) -> Genotypes:
-        combinations = np.indices(self.n_choices).reshape(self.n_sites, -1).T
+        combinations = np.indices([p.size for p in self.parameters]).reshape(self.n_sites, -1).T
         return np.unique(self.repair(combinations), axis=0)
 
     @cached_property
