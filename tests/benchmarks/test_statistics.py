@@ -134,6 +134,33 @@ def test_rank_test_of_ties_and_of_two_strategies():
         assert math.isnan(statistics.rank_test(too_few).friedman_p)
 
 
+def test_interval_over_strata_is_that_of_a_mean_of_means():
+    rng = np.random.default_rng(0)
+    strata = [rng.normal(mean, spread, 30) for mean, spread in ((0.0, 1.0), (10.0, 2.0), (-4.0, 0.5))]
+    low, high = statistics.stratified_ci(strata)
+    middle = np.mean([runs.mean() for runs in strata])
+    error = math.sqrt(sum(runs.var() / 30 for runs in strata)) / 3
+    assert (low, high) == pytest.approx((middle - 1.96 * error, middle + 1.96 * error), abs=0.1 * error)
+    assert statistics.stratified_ci(strata[:1]) == statistics.bootstrap_ci(strata[0])
+    for unknown in ([], [np.ones(3), np.ones(1)], [np.array([1.0, NAN])]):
+        assert np.isnan(statistics.stratified_ci(unknown)).all()
+
+
+def test_pareto_front_is_what_no_other_beats():
+    rng = np.random.default_rng(0)
+    cost, value = rng.integers(0, 12, 60).astype(float), rng.integers(0, 12, 60).astype(float)
+    cost[3] = value[5] = NAN
+    front = statistics.pareto_front(cost, value)
+    known = ~np.isnan(cost) & ~np.isnan(value)
+    beaten = [
+        bool((known & (cost <= c) & (value >= v) & ((cost < c) | (value > v))).any())
+        for c, v in zip(cost, value, strict=True)
+    ]
+    best = {(c, v) for c, v, lost, there in zip(cost, value, beaten, known, strict=True) if there and not lost}
+    assert [(cost[i], value[i]) for i in front] == sorted(best)
+    assert len(statistics.pareto_front(np.full(3, NAN), np.ones(3))) == 0
+
+
 def test_query_grid_runs_from_one_to_the_budget():
     assert statistics.query_grid(5) == [1, 2, 3, 4, 5]
     long = statistics.query_grid(10_000)

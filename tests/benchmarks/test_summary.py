@@ -148,6 +148,47 @@ def test_pairs_are_tested_on_equal_seeds_and_corrected(summary, folder):
     assert rows["stepper"]["p_holm"]["random"] == first["p_holm"] == rows["random"]["p_holm"]["stepper"]
 
 
+def test_averages_over_benchmarks_are_those_of_the_rows(summary):
+    for one, row in zip(summary["overall"], summary["rows"], strict=True):
+        assert one["strategy"] == row["strategy"]
+        assert one["normalized_regret_mean"] == pytest.approx(row["normalized_regret_mean"])
+        key = "relative_improvement_vs_random_search"
+        assert one[f"{key}_pct"] == pytest.approx(row[f"{key}_pct"])
+        assert one[f"{key}_ci95"] == pytest.approx(row[f"{key}_ci95"])  # one benchmark: the same resamples
+
+
+def test_best_is_the_recommendation_with_the_best_report_label(summary, folder):
+    frame = pd.read_parquet(folder / "results.parquet")
+    final = [run.loc[run["value"].idxmax()] for _, run in frame.groupby(["strategy", "seed"])]
+    means = pd.DataFrame(final).groupby("architecture")["report_value"].agg(["mean", "size"])
+    (found,) = summary["best"].values()
+    assert found["value_mean"] == pytest.approx(means["mean"].max())
+    assert means.loc[found["architecture"], "mean"] == pytest.approx(means["mean"].max())
+    assert found["runs"] == means.loc[found["architecture"], "size"] == sum(found["strategies"].values())
+    assert found["different"] == len(means)
+
+
+def test_costs_of_what_is_recommended_and_the_front_of_the_table(summary, folder, small_table):
+    (found,) = summary["pareto"]
+    assert found["metric"] == "train_s"
+    benchmark = open_benchmark(str(small_table))
+    held = benchmark.architectures()
+    cost, value = benchmark.query(held, "train_s"), benchmark.query(held, "test")
+    front = statistics.pareto_front(cost, value)
+    np.testing.assert_allclose(found["front"], np.stack([cost[front], value[front]], axis=1))
+    frame = pd.read_parquet(folder / "results.parquet")
+    cells = benchmark.space.from_string(frame["architecture"].tolist())
+    np.testing.assert_array_equal(frame["cost:train_s"], benchmark.query(cells, "train_s"))
+    for strategy, runs in frame.groupby("strategy"):
+        final = [run.loc[run["value"].idxmax()] for _, run in runs.groupby("seed")]
+        mine = found["strategies"][strategy]
+        assert mine["recommended"] == [[run["cost:train_s"], run["report_value"]] for run in final]
+        short = [max(v for c, v in found["front"] if c <= run["cost:train_s"]) - run["report_value"] for run in final]
+        assert mine["short_of_front_mean"] == pytest.approx(np.mean(short))
+        bought = statistics.pareto_front(runs["cost:train_s"].to_numpy(), runs["report_value"].to_numpy())
+        assert mine["bought"] == runs.iloc[bought][["cost:train_s", "report_value"]].to_numpy().tolist()
+
+
 def test_ranks_of_one_benchmark_have_no_power(summary):
     ranks = summary["ranks"]
     assert sorted(ranks["mean_rank"].values()) == [1, 2, 3]

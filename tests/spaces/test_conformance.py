@@ -199,6 +199,19 @@ def test_from_params_refuses_missing_and_foreign_values(space):
         space.from_params([params | {name: "no such value"}])
 
 
+def test_graphs_are_acyclic_and_of_this_architecture(space):
+    rows = space.sample(20, np.random.default_rng(0))
+    drawn = [space.graphs(row) for row in rows]
+    for graphs in drawn:
+        for graph in graphs:
+            assert all(0 <= a < b < len(graph.nodes) for a, b, _ in graph.edges)
+            assert len(graph.rows) in (0, len(graph.nodes))
+            assert graph.sentences()
+    if drawn[0]:  # one picture for one architecture, another for another
+        classes = {tuple(row) for row in rows.tolist()}
+        assert len({str(graphs) for graphs in drawn}) >= 0.8 * len(classes)
+
+
 def test_encodings_have_one_shape_and_finite_values(space):
     some = drawn(space, 50)
     for kind in space.encodings:
