@@ -39,7 +39,10 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs a strategy and benchmark.")] = 20,
     budget: Annotated[int, typer.Option(help="Queries a run; with a pruner, what as many average ones cost.")] = 100,
     jobs: Annotated[int, typer.Option(help="Worker processes; -1 for one a core.")] = -1,
-    backend: Annotated[str, typer.Option(help="Where workers live: loky (processes on this machine).")] = "loky",
+    backend: Annotated[str, typer.Option(help="What runs workers: loky (processes here), dask or ray.")] = "loky",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a running Dask or Ray cluster; else one is started here.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs there are used again.")] = Path(
         "nasplug-compare"
     ),
@@ -81,6 +84,7 @@ def compare(
             out,
             jobs=jobs,
             backend=backend,
+            scheduler=scheduler,
             opener=opens,
             command=_command(),
             progress=watch,
