@@ -54,6 +54,11 @@ def test_labels_are_the_table_s_and_the_rest_is_of_the_part(table, model):
     np.testing.assert_array_equal(part.seed_values(held, "valid", 3), whole.seed_values(held, "valid", 3))
     assert (part.search, part.report, part.continues) == (whole.search, whole.report, whole.continues)
     assert part.fidelities("valid") == (3, 12)
+    assert (whole.costs(), part.costs()) == (
+        ("latency_ms", "train_s"),
+        ("predicted_latency_ms", "latency_ms", "train_s"),
+    )
+    np.testing.assert_array_equal(part.query(held, "predicted_latency_ms"), part.cost.predict(held))
     assert part.notes[:-1] == whole.notes
     assert "predicts within 6 ms" in part.notes[-1]
 

@@ -137,10 +137,14 @@ def test_signals_can_be_chosen(small_table, tmp_path):
 def test_finished_runs_are_used_again_and_a_bigger_study_adds_to_them(small_table, tmp_path):
     assert compare(study(small_table), tmp_path).computed == 3
     first = (tmp_path / "results.parquet").read_bytes()
-    again = compare(study(small_table), tmp_path)
+    landed = []
+    again = compare(study(small_table), tmp_path, progress=landed.append)
     assert (again.computed, again.reused) == (0, 3)
+    assert [(one.strategy, one.seed, one.how) for one in landed] == [("random", seed, "reused") for seed in range(3)]
     assert (tmp_path / "results.parquet").read_bytes() == first
-    more = compare(study(small_table, seeds=5, budget=8), tmp_path)
+    landed.clear()
+    more = compare(study(small_table, seeds=5, budget=8), tmp_path, progress=landed.append)
+    assert [one.how for one in landed] == ["reused"] * 3 + ["computed"] * 2
     assert (more.computed, more.reused) == (2, 3)
     fresh = tmp_path / "fresh"
     compare(study(small_table, seeds=5, budget=8), fresh)

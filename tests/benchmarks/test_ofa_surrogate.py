@@ -125,6 +125,7 @@ def test_it_refuses_what_it_does_not_hold(surrogate):
 def test_the_checksum_is_of_all_numbers(surrogate):
     again = OFASurrogate({"note10_tables": tables(), "accuracy_predictor": predictor()})
     assert again.provenance() == surrogate.provenance()
+    assert again.costs() == ("latency_note10_ms",)
     for parts in (
         {"accuracy_predictor": predictor()},
         {"accuracy_predictor": predictor(1), "note10_tables": tables()},
