@@ -1,1 +1,1 @@
-"""Cost models: what an architecture costs on a device. The registry exists; the models come next."""
+"""Cost models: what an architecture costs on a device; by registered name, or from their modules."""

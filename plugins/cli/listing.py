@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,11 @@ _ROLES: dict[Kind, Role] = {
     Kind.spaces: "space",
     Kind.cost_models: "cost model",
 }
+
+
+_PLAIN = bool | int | float | str | None
+_REFERENCE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
+"""A name as docstrings refer to it: a role, and dots before the name."""
 
 
 def list_plugins(
@@ -79,10 +85,8 @@ def _entry(role: Role, name: str) -> dict[str, Any]:
         options = registry.option_defaults(role, name)
     except Exception as error:  # a plugin that cannot be imported, ours or another's, must not hide the rest
         return entry | {"available": False, "problem": " ".join(str(error).split())}
-    entry["description"] = (inspect.getdoc(plugin) or "").partition("\n\n")[0].replace("\n", " ")
-    entry["options"] = {key: _plain(value) for key, value in options.items()}
+    text = (inspect.getdoc(plugin) or "").partition("\n\n")[0].replace("\n", " ")
+    entry["description"] = _REFERENCE.sub(r"\1", text)
+    # What has another default cannot be written in a specification.
+    entry["options"] = {key: value for key, value in options.items() if isinstance(value, _PLAIN)}
     return entry
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str | None) else str(value)

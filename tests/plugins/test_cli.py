@@ -246,6 +246,17 @@ def test_list_names_everything_with_options(capsys):
     assert "Draw uniformly without replacement" in capsys.readouterr().out
 
 
+def test_list_shows_what_can_be_typed_and_no_markup_of_docstrings(capsys):
+    assert run(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (darts,) = [one for one in found["spaces"] if one["name"] == "darts"]
+    assert "on_edges" not in darts["options"]
+    for entries in found.values():
+        for one in entries:
+            assert ":class:" not in one["description"]
+            assert all(isinstance(value, bool | int | float | str | None) for value in one["options"].values())
+
+
 def test_list_survives_a_plugin_that_cannot_be_imported(monkeypatch, capsys):
     def broken(role, name, load=registry.load):
         if name == "random":
