@@ -33,7 +33,8 @@ def describe(found: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, An
     words = [f"{100 * value:.2f} % reported"]
     if optimum is not None:
         short = 100 * (optimum - value)
-        words.append("the best of the table" if abs(short) < 5e-7 else f"{short:.2f} points from the best of the table")
+        near = "no worse than" if short < 5e-7 else f"{short:.2f} points below"  # above: a run's own training seeds
+        words.append(f"{near} the best of the table")
     if counts and runs:
         names = [f"{s} ({n})" for s, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
         words.append(f"recommended by {plural(int(runs), 'run')} of {join(names)}")

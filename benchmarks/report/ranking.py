@@ -56,14 +56,14 @@ def diagram(mean_rank: Mapping[str, float], colours: Mapping[str, int], distance
     begin, half = axis + 22 + 9 * len(bars), math.ceil(len(names) / 2)
     for k, (name, rank) in enumerate(zip(names, ranks, strict=True)):
         best = k < half
-        y = begin + 20 * (k if best else len(names) - 1 - k)
+        below = begin + 20 * (k if best else len(names) - 1 - k)
         edge = left - 14 if best else right + 14
         room = int((_SIDE - 60) / _LETTER)
         shown = html.escape(name if len(name) <= room else f"{name[: room - 1]}…")
         shapes.append(
-            f'<g style="--c:var(--s{colours[name]})"><path class="drop" d="M{at(rank):.1f} {axis}V{y:.1f}H{edge}"/>'
+            f'<g style="--c:var(--s{colours[name]})"><path class="drop" d="M{at(rank):.1f} {axis}V{below:.1f}H{edge}"/>'
             f'<circle cx="{at(rank):.1f}" cy="{axis}" r="4.5"/></g>'
-            f'<text class="{"right" if best else "left"}" x="{edge + (-5 if best else 5)}" y="{y + 4:.1f}">'
+            f'<text class="{"right" if best else "left"}" x="{edge + (-5 if best else 5)}" y="{below + 4:.1f}">'
             f'{shown} <tspan class="rank">{rank:.2f}</tspan></text>'
         )
     height = begin + 20 * half

@@ -470,7 +470,7 @@ def test_the_best_architecture_is_drawn_and_told(page: str) -> None:
     drawing = page.split('<svg class="graph"')[1].split("</svg>")[0]
     assert 'aria-label="cell: input → 1: nor_conv_3x3; input → 2: nor_conv_3x3; 1 → 2: skip_connect;' in drawing
     assert drawing.count('class="tip"') == 5  # an edge without operation is none
-    assert "the best of the table; recommended by 3 runs of weaknas (3)." in page
+    assert "no worse than the best of the table; recommended by 3 runs of weaknas (3)." in page
 
 
 def test_provenance_has_checksums_versions_and_the_command(study_folder: Path, page: str) -> None:

@@ -167,7 +167,7 @@ def test_architecture_that_can_be_drawn_is() -> None:
     assert told is not None
     assert (
         told["words"]
-        == "80.00 % reported; 10.00 points from the best of the table; recommended by 2 runs of a (1) and b (1)."
+        == "80.00 % reported; 10.00 points below the best of the table; recommended by 2 runs of a (1) and b (1)."
     )
     assert told["graphs"][0]["lines"][0] == "stage 1: input, mbconv_k5_e6, mbconv_k5_e6"
 
