@@ -24,7 +24,7 @@ from nasplug.spaces.modules.stacked import Stack
 
 __all__ = ["Recipe", "Training"]
 
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)

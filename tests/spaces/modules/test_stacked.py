@@ -9,7 +9,7 @@ from nasplug.errors import InputError
 from nasplug.spaces import DARTS, NASBench201, NASBenchMacro
 from nasplug.spaces.modules.build import network
 from nasplug.spaces.modules.layers import ConvNorm, Head, ReLUConvNorm
-from nasplug.spaces.modules.stacked import Stack
+from nasplug.spaces.modules.stacked import Stack, _Conv, _met
 
 SPACES = {
     "nasbench201": (NASBench201(), {"channels": 4, "cells": 1}),
@@ -93,6 +93,27 @@ def test_images_may_change_their_size():
     for side in (8, 12, 4):
         expected = torch.stack([net.eval()(batch(side=side)) for net in alone])
         torch.testing.assert_close(stack(batch(side=side)), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
+def test_taps_that_meet_padding_alone_are_left_out_and_nothing_changes(kernel, stride):
+    for padding in range(kernel):
+        for side in range(max(1, kernel - 2 * padding), 9):
+            convs = [nn.Conv2d(2, 2, kernel, stride, padding, groups=2, bias=False).double() for _ in range(3)]
+            images = torch.randn(2, 6, side, side, dtype=torch.double, requires_grad=True)
+            stack = _Conv(convs)
+            out = stack(images)
+            alone = torch.cat([conv(part) for conv, part in zip(convs, images.split(2, dim=1), strict=True)], dim=1)
+            torch.testing.assert_close(out, alone)
+            (gradient,) = torch.autograd.grad(out.square().sum(), stack.weight)
+            parts = torch.autograd.grad(alone.square().sum(), [conv.weight for conv in convs])
+            torch.testing.assert_close(gradient, torch.cat(parts))
+
+
+def test_a_large_kernel_on_small_images_shrinks():
+    taps = _met(size=2, kernel=5, stride=1, padding=2)
+    assert (taps.start, taps.stop) == (1, 4)
 
 
 def test_networks_are_copied_and_a_single_one_is_kept():
