@@ -606,8 +606,8 @@ def _read_trace(path: Path, n_sites: int, budget: int) -> Trace | None:
     """Return what a finished run did with a budget, or None where it is missing, shorter or damaged."""
     try:
         trace: Trace = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None  # made again
+    except Exception:  # a damaged file raises nearly anything; it is made again
+        return None
     if trace.dtype != _trace_type(n_sites) or trace.ndim != 1 or not (trace["spent"] >= budget).any():
         return None
     return trace[trace["spent"] <= budget]

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug import registry
+from nasplug.arrays import read_arrays
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.files import write_whole
 from nasplug.spaces import Genotypes, Space
@@ -219,8 +220,7 @@ def load_cost_model(path: Path, space: Space | None = None) -> CostModel:
             raise DataError(f"{path} has {path.stat().st_size} bytes; a cost model has at most {MAX_BYTES}")
         if not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile("not an .npz file")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_arrays(path, MAX_BYTES)
         header = json.loads(str(arrays.pop("header")))
         if header["format"] != FORMAT_VERSION:
             raise DataError(

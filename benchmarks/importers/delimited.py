@@ -106,7 +106,7 @@ def _read(path: Path) -> pd.DataFrame:
             groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
             if sum(groups) > common.MAX_UNPACKED_BYTES:
                 raise DataError(f"{path} unpacks to {sum(groups)} bytes, more than a table needs; not read")
-            frame: pd.DataFrame = file.read().to_pandas()
+            frame: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
             return frame.rename(columns=str)
         separator = "\t" if ".tsv" in path.suffixes else ","
         return pd.read_csv(io.BytesIO(data), sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")

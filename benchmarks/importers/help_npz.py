@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import random
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplug.arrays import read_arrays
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.importers.common import Imported, ImportOptions
 from nasplug.benchmarks.latency_bank import latency_metric
@@ -33,7 +33,6 @@ __all__ = ["import_help", "official_order", "read_help"]
 MAX_BYTES = 256 * 2**20
 """Most that a file may unpack to; the largest known one has 2 MB."""
 
-MAX_ARRAYS = 1_000
 _DEVICE = re.compile(r"[A-Za-z0-9][\w.-]{0,60}", re.ASCII)
 _OFA = ("kernel", "expand", "depth", "resolution")
 
@@ -95,15 +94,8 @@ def official_order() -> Genotypes:
 def _arrays(path: Path) -> dict[str, NDArray[np.float64]]:
     """Return the file's arrays as float64, sizes checked before anything is unpacked."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-        if len(entries) > MAX_ARRAYS or sum(entry.file_size for entry in entries) > MAX_BYTES:
-            raise DataError(f"{path} unpacks to far more than latencies need; not read")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
     for name, array in arrays.items():
         if array.dtype.kind not in "iuf":

@@ -8,7 +8,7 @@ import pytest
 
 from nasplug.benchmarks import importers, open_benchmark
 from nasplug.benchmarks.importers import ImportOptions
-from nasplug.benchmarks.importers.help_npz import MAX_ARRAYS, official_order, read_help
+from nasplug.benchmarks.importers.help_npz import official_order, read_help
 from nasplug.benchmarks.latency_bank import latency_bank, latency_devices
 from nasplug.benchmarks.latency_tasks import TASKS, help_trimmed_rows, unmeasured_rows
 from nasplug.errors import DataError, UnknownNameError
@@ -125,7 +125,7 @@ def spoilt(values, row, value):
         ({"arch": ARCH, "a device": SHORT}, "device's name"),
         ({"arch": ARCH, "fpga": np.array(["x"] * 60)}, "expected numbers"),
         ({"arch": ARCH, "fpga": np.array([{}] * 60)}, "not a readable"),
-        ({f"d{i}": np.zeros(1) for i in range(MAX_ARRAYS + 1)}, "far more than latencies need"),
+        ({f"d{i}": np.zeros(1) for i in range(1001)}, "unpacks to more than .* bytes or 1000 arrays"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, arrays, words):
@@ -137,7 +137,7 @@ def test_hostile_and_damaged_files_are_refused(tmp_path):
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.npy", bytes(2**28 + 1))
-    with pytest.raises(DataError, match="far more than latencies need"):
+    with pytest.raises(DataError, match="unpacks to more than"):
         read_help(path)
     path.write_bytes(b"no zip")
     with pytest.raises(DataError, match="not a readable"):
