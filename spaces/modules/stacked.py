@@ -114,6 +114,8 @@ class _Conv(nn.Module):
             met = [_met(*axis) for axis in zip(x.shape[2:], weight.shape[2:], self.stride, padding, strict=True)]
             weight = weight[:, :, met[0], met[1]]
             padding = tuple(p - taps.start for p, taps in zip(padding, met, strict=True))
+        if self.groups > 1 or weight.shape[2:] == (1, 1):
+            x = x.contiguous(memory_format=torch.channels_last)  # torch's kernels for these are faster so
         return F.conv2d(x, weight, None, self.stride, padding, self.dilation, groups)
 
 
