@@ -42,9 +42,9 @@ def diagram(mean_rank: Mapping[str, float], colours: Mapping[str, int], distance
         return left + (rank - 1) / (last - 1) * (right - left)
 
     shapes = [f'<line class="axis" x1="{left}" x2="{right}" y1="{axis}" y2="{axis}"/>']
-    for rank in range(1, last + 1):
-        shapes.append(f'<line class="axis" x1="{at(rank):.1f}" x2="{at(rank):.1f}" y1="{axis - 5}" y2="{axis}"/>')
-        shapes.append(f'<text x="{at(rank):.1f}" y="{axis - 10}">{rank}</text>')
+    for tick in range(1, last + 1):
+        shapes.append(f'<line class="axis" x1="{at(tick):.1f}" x2="{at(tick):.1f}" y1="{axis - 5}" y2="{axis}"/>')
+        shapes.append(f'<text x="{at(tick):.1f}" y="{axis - 10}">{tick}</text>')
     end = at(1 + min(distance, last - 1))
     more = "" if distance <= last - 1 else " (longer than the axis)"
     shapes.append(f'<path class="distance" d="M{left} 12v8m0 -4H{end:.1f}m0 -4v8"/>')

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from nasplug.benchmarks import Signal, TableBenchmark, open_benchmark
@@ -89,6 +90,16 @@ def test_other_wrappings_hold_the_same(tmp_path: Path, change: Callable[[Path], 
     (other,) = import_files([change(plain)], options("acc=valid@12"))
     assert other.name == "mine"
     assert np.array_equal(one.table.genotypes, other.table.genotypes)
+    assert np.array_equal(one.table.columns["valid@12"], other.table.columns["valid@12"])
+
+
+def test_parquet_with_damaged_metadata_is_its_columns(tmp_path: Path) -> None:
+    plain = csv(tmp_path, GOOD)
+    (one,) = import_files([plain], options("acc=valid@12"))
+    path = parquet(plain)
+    table = pq.read_table(path).replace_schema_metadata({b"pandas": b'{"columns": [{}], "index_columns": 3}'})
+    pq.write_table(table, path)
+    (other,) = import_files([path], options("acc=valid@12"))
     assert np.array_equal(one.table.columns["valid@12"], other.table.columns["valid@12"])
 
 
