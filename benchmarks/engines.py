@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -128,35 +130,26 @@ def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tu
 def _dask(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str | None
 ) -> Iterator[tuple[Item, Result | LostError]]:
-    import dask
-    from distributed import Client, LocalCluster, as_completed
-
-    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
-        if scheduler is None:
-            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
-        else:
-            cluster = None
+    dask, distributed = _untyped("dask"), _untyped("distributed")
+    here = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    with ExitStack() as opened:
+        opened.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}))
+        where = scheduler or opened.enter_context(distributed.LocalCluster(n_workers=jobs, **here))
         try:
-            client = Client(cluster or scheduler, timeout=_CONNECT_S)
+            client = opened.enter_context(distributed.Client(where, timeout=_CONNECT_S))
         except (OSError, ValueError) as error:
             raise _unreachable("dask", scheduler, error) from error
-        try:
-            waiting = {client.submit(function, item, pure=False): item for item in items}
-            for future in as_completed(list(waiting)):
-                error = future.exception()
-                yield waiting.pop(future), LostError(str(error)) if error is not None else future.result()
-                future.release()
-        finally:
-            client.close()
-            if cluster is not None:
-                cluster.close()
+        waiting = {client.submit(function, item, pure=False): item for item in items}
+        for future in distributed.as_completed(list(waiting)):
+            lost = future.exception()
+            yield waiting.pop(future), future.result() if lost is None else LostError(str(lost))
+            future.release()
 
 
 def _ray(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str | None
 ) -> Iterator[tuple[Item, Result | LostError]]:
-    import ray
-
+    ray = _untyped("ray")
     try:
         if scheduler is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a comparison tells nobody that it runs
@@ -184,6 +177,10 @@ def _ray(
                     yield item, result
     finally:
         ray.shutdown()
+
+
+def _untyped(module: str) -> Any:
+    return import_module(module)
 
 
 def _apply(function: Callable[[Item], Result], item: Item) -> Result:

@@ -109,7 +109,8 @@ class _Conv(nn.Module):
         # Images come once for all networks: then it is one wide convolution.
         shared = x.shape[1] == self.inputs and self.groups == 1
         groups = 1 if shared else self.groups * self.n_networks
-        weight, padding = self.weight, self.padding
+        weight: Tensor = self.weight
+        padding = self.padding
         if self.dilation == (1, 1):
             met = [_met(*axis) for axis in zip(x.shape[2:], weight.shape[2:], self.stride, padding, strict=True)]
             weight = weight[:, :, met[0], met[1]]
