@@ -110,7 +110,7 @@ def _loky(
     while left:
         try:
             with parallel_config(backend="sequential" if jobs == 1 else "loky"):
-                pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
+                pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
                 for number, result in pool(delayed(_numbered)(function, *one) for one in list(left.items())):
                     deaths = 0
                     yield left.pop(number), result

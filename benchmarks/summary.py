@@ -159,6 +159,8 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Iterator[_Runs]:
     """Yield strategies in the order of the study, benchmark by benchmark; one without a finished run is left out."""
+    if not len(results):
+        return
     try:
         starts = np.flatnonzero(_column(results, "query") == 1)
         lengths = np.diff(starts, append=len(results))

@@ -11,7 +11,7 @@ import optuna
 from nasplug.spaces import NASBenchMacro
 from nasplug.strategies.supernet.single_path import SinglePathNAS
 
-TARGET = 0.3
+TARGET = 0.1
 space = NASBenchMacro()
 quick = {"space": space, "epochs": 3, "warm_up": 0.34, "threshold_rate": 0.1, "batch_size": 128, "folder": "runs"}
 

@@ -242,7 +242,7 @@ def folder(curve_table, tmp_path_factory):
 
 def test_results_say_how_far_each_training_went(folder, curve_table):
     frame = pd.read_parquet(folder / "results.parquet")
-    assert list(frame.columns[-2:]) == ["epochs", "spent"]
+    assert list(frame.columns[-3:]) == ["epochs", "spent", "cost:train_s"]
     whole, early = frame[frame["strategy"] == "random"], frame[frame["strategy"] == HYPERBAND]
     assert whole["spent"].tolist() == [*range(1, 16)] * 3
     assert set(early["status"]) == {"ok", "pruned"}
