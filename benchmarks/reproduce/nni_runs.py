@@ -121,7 +121,9 @@ class Experiment:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        # Until they are collected, too: nnictl takes a process that is dead and not yet collected for a running one.
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.1)
 
     def _known(self) -> dict[str, Any]:
