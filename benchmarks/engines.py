@@ -1,9 +1,9 @@
 """Engines: where the runs of a comparison are made. Processes of this machine, or a cluster of Dask or Ray.
 
 An engine applies a function to items, each by itself and in any order, and outlives its workers: what a worker had in
-hand when it died is made again by another. joblib is the way to processes here; its ways to Dask and Ray cannot be
-used, since an error of a Dask worker leaves its generator waiting for ever, and Ray's yields nothing before the end and
-loses what a worker had that died.
+hand when it died is made again by another. joblib is the way to processes here; its ways to Dask and Ray are not used:
+in joblib 1.5 a task that Dask gives up calls nobody back, so that a generator of results would wait for it, and Ray's
+backend has no such generator.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tu
 def _dask(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str | None
 ) -> Iterator[tuple[Item, Result | LostError]]:
-    dask, distributed = _untyped("dask"), _untyped("distributed")
+    dask, distributed = import_module("dask"), import_module("distributed")
     here = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
     with ExitStack() as opened:
         opened.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}))
@@ -140,16 +140,24 @@ def _dask(
         except (OSError, ValueError) as error:
             raise _unreachable("dask", scheduler, error) from error
         waiting = {client.submit(function, item, pure=False): item for item in items}
+        suspects = []
         for future in distributed.as_completed(list(waiting)):
-            lost = future.exception()
-            yield waiting.pop(future), future.result() if lost is None else LostError(str(lost))
+            item = waiting.pop(future)
+            if future.exception() is None:
+                yield item, future.result()
+            else:
+                suspects.append(item)
             future.release()
+        for item in suspects:  # Dask blames a death on all that the worker had waiting; alone, there is no doubt
+            future = client.submit(function, item, pure=False)
+            lost = future.exception()
+            yield item, future.result() if lost is None else LostError(" ".join(str(lost).split()))
 
 
 def _ray(
     function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str | None
 ) -> Iterator[tuple[Item, Result | LostError]]:
-    ray = _untyped("ray")
+    ray = import_module("ray")
     try:
         if scheduler is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a comparison tells nobody that it runs
@@ -179,10 +187,6 @@ def _ray(
         ray.shutdown()
 
 
-def _untyped(module: str) -> Any:
-    return import_module(module)
-
-
 def _apply(function: Callable[[Item], Result], item: Item) -> Result:
     return function(item)
 
@@ -198,3 +202,4 @@ ENGINES: Mapping[str, Callable[..., Iterator[Any]]] = {"loky": _loky, "dask": _d
 """Engines by name."""
 
 PACKAGES = {"loky": "joblib", "dask": "distributed", "ray": "ray"}
+"""What each of them imports."""

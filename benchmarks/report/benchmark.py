@@ -10,7 +10,7 @@ from nasplug.benchmarks.report.curves import Curves
 from nasplug.benchmarks.report.pairs import Pairs, matrix
 from nasplug.benchmarks.report.scatter import scatter
 from nasplug.benchmarks.report.study import Study, number
-from nasplug.benchmarks.report.texts import Cell, cell, join, percent, short, with_interval
+from nasplug.benchmarks.report.texts import Cell, cell, interval, join, percent, short, with_interval
 
 __all__ = ["describe_benchmark"]
 
@@ -104,9 +104,7 @@ def _cost(entry: Mapping[str, Any], curves: Curves, order: Sequence[str]) -> dic
         return None
     rows = []
     for s, one in found.items():
-        mean, ends = number(one.get("cost_mean")), one.get("cost_ci95")
-        bounds = [number(v) for v in ends] if isinstance(ends, list) else []
-        interval = f"[{', '.join(short(v) for v in bounds if v is not None)}]" if bounds and None not in bounds else ""
+        mean, (low, high) = number(one.get("cost_mean")), interval(one.get("cost_ci95"))
         rows.append(
             {
                 "name": s,
@@ -115,7 +113,7 @@ def _cost(entry: Mapping[str, Any], curves: Curves, order: Sequence[str]) -> dic
                     {
                         "text": "–" if mean is None else short(mean),
                         "sort": "" if mean is None else mean,
-                        "note": interval,
+                        "note": "" if low is None or high is None else f"[{short(low)}, {short(high)}]",
                     },
                     cell(_mean([y for _, y in _dots(one.get("recommended"))])),
                     cell(one.get("short_of_front_mean"), scale=100),
