@@ -28,13 +28,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from nasplug.benchmarks.compare import environment
@@ -453,8 +454,10 @@ def main() -> None:
         for way in ways:
             name = f"{setting}-{way.replace(' ', '_')}"
             jobs += [(f"{name}-{seed}", (digits, setting, way, seed, options.quick)) for seed in range(seeds)]
-    done = Parallel(n_jobs=options.jobs)(delayed(kept)(runs, name, *job) for name, job in jobs)
-    found = dict(zip((name for name, _ in jobs), done, strict=True))
+    # Not joblib: it takes functions of this file apart, and `.classes` beside torch for the module torch.classes.
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        submitted = {name: pool.submit(kept, runs, name, *job) for name, job in jobs}
+        found = {name: future.result() for name, future in submitted.items()}
     report: dict[str, Any] = {}
     if options.data is not None:
         report["ofa"] = ofa_table([found[f"ofa-{seed}"] for seed in range(seeds)])

@@ -42,7 +42,7 @@ class Engine(StrEnum):
 
 @app.command()
 def measure(
-    space: Annotated[str, typer.Argument(help="A space with torch networks: nasbench201, nasbench-macro, darts.")],
+    space: Annotated[str, typer.Argument(help="A space with torch networks, such as nasbench201, darts, elastic.")],
     out: Annotated[Path, typer.Option(help="CSV file; what it holds is not measured again.")],
     count: Annotated[int, typer.Option(help="How many architectures, drawn at random.", min=1)] = 50,
     architectures: Architectures = None,
@@ -55,7 +55,8 @@ def measure(
     side: Annotated[int, typer.Option(help="Pixels of an image's side.", min=1)] = 32,
     channels: Annotated[int, typer.Option(help="Channels of an image.", min=1)] = 3,
     size: Annotated[
-        list[str] | None, typer.Option(help="NAME=NUMBER of the network, such as channels=16; repeatable.")
+        list[str] | None,
+        typer.Option(help="NAME=NUMBER[,NUMBER,...] of the network, such as channels=16; repeatable."),
     ] = None,
     spread: Annotated[float, typer.Option(help="Accepted spread; a wider one is measured again.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the draw and of the weights.", min=0)] = 0,
@@ -307,11 +308,12 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _size(text: str) -> tuple[str, int]:
+def _size(text: str) -> tuple[str, int | tuple[int, ...]]:
     name, equals, value = text.partition("=")
-    if not equals or not value.isdecimal():
-        raise InputError(f"expected NAME=NUMBER, such as channels=16, got {text!r}")
-    return name, int(value)
+    numbers = value.split(",")
+    if not equals or not all(one.isdecimal() for one in numbers):
+        raise InputError(f"expected NAME=NUMBER, such as channels=16, or NAME=NUMBER,NUMBER,..., got {text!r}")
+    return name, int(value) if len(numbers) == 1 else tuple(int(one) for one in numbers)
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:

@@ -73,6 +73,22 @@ def test_a_table_of_every_task_and_budget_and_its_networks(folder, tasks, tmp_pa
         np.testing.assert_allclose(logits, net.eval()(torch.from_numpy(digits)).detach().numpy(), rtol=0, atol=1e-3)
 
 
+def test_latency_budgets_by_a_model_that_is_measured_here(tmp_path, tasks, capsys):
+    rows, model = str(tmp_path / "rows.csv"), str(tmp_path / "model.npz")
+    sizes = [part for text in ("stem=8", "widths=8,12,16", "strides=1,2,2") for part in ("--size", text)]
+    small = ["--side", "8", "--channels", "1", *sizes, "--spread", "5"]
+    assert run(["cost-model", "measure", "elastic", "--out", rows, "--count", "8", *small]) == 0
+    assert "stem 8, strides (1, 2, 2), widths (8, 12, 16)" in capsys.readouterr().out
+    assert run(["cost-model", "fit", "few-shot", "--data", rows, "--out", model]) == 0
+    capsys.readouterr()
+    wanted = ("--budgets", "1e-6,1000", "--kind", "latency", "--cost-model", model, "--json")
+    assert search(tmp_path / "latency", "--tasks", tasks, "--task", "high", *wanted) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["unit"] == "ms"
+    assert [row["met"] for row in report["deployments"]] == [False, True]
+    assert all(0 < row["predicted"] < 1000 and row["measured"] > 0 for row in report["deployments"])
+
+
 def test_one_task_in_parameters_as_json(folder, tasks, capsys):
     assert search(folder, "--tasks", tasks, "--task", "high", "--budgets", "5000", "--kind", "params", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)["deployments"]
