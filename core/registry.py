@@ -103,8 +103,9 @@ class Spec:
             key, equals, value = item.partition("=")
             try:
                 parsed = _scalar(value if equals else key)
-            except yaml.YAMLError as error:
-                raise InputError(f"cannot read the option {item!r} of {name!r}: {error}") from error
+            except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
+                reason = " ".join(str(getattr(error, "problem", None) or error).split())
+                raise InputError(f"cannot read the option {item!r} of {name!r}: {reason}") from error
             if not equals:
                 positional.append(parsed)
             elif key in options:

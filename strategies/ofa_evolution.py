@@ -46,11 +46,14 @@ class OFAEvolution(Strategy):
     mutation: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.population < 1 or not round(self.population * self.parents):
-            raise InputError(f"ofa-evolution expects at least one parent, got {self.parents} of {self.population}")
         for name in ("parents", "mutants", "mutation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"ofa-evolution expects {name} between 0 and 1, got {getattr(self, name)}")
+        if self.population < 1 or not round(self.population * self.parents):
+            raise InputError(
+                f"ofa-evolution expects a population of which parents are at least one, got {self.parents} of "
+                f"{self.population}"
+            )
 
     def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
         places = np.arange(len(history), len(history) + n)
