@@ -18,8 +18,8 @@ FOLDER holds ``ofa_mobilenetv3/`` with once-for-all's ``accuracy_predictor.pth``
    what the generator answers another task at this budget, on the images of this one.
 3. ``mixed``: the same with digits beside gratings, two tasks that need different things: does the task matter?
 
-Times are processor seconds of one thread. Finished runs are kept under OUT/runs and not made again. A full run
-takes about 40 minutes of two idle cores.
+Times are processor seconds of one thread. OUT/eas.png shows accuracy against budget (needs matplotlib). Finished runs
+are kept under OUT/runs and not made again. A full run takes about 40 minutes of two idle cores.
 """
 
 from __future__ import annotations
@@ -436,6 +436,40 @@ def digits_table(setting: str, runs: dict[str, list[dict[str, Any]]]) -> dict[st
     return rows
 
 
+def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write accuracy against budget as one picture, a panel a setting, bands being 95 % intervals over seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    panels = {
+        "ofa-": ("once-for-all, Note10", "budget, ms", NOTE10_MS),
+        "digits-task_dropout-": ("digits, 10 tasks", "budget, % of the span of FLOPs", 100 * np.array(SHARES)),
+        "mixed-task_dropout-": ("digits and gratings", "budget, % of the span of FLOPs", 100 * np.array(SHARES)),
+    }
+    panels = {start: panel for start, panel in panels.items() if any(name.startswith(start) for name in found)}
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), layout="constrained", squeeze=False)
+    for axis, (start, (title, unit, budgets)) in zip(axes[0], panels.items(), strict=True):
+        runs = [run for name, run in found.items() if name.startswith(start)]
+        ways = {"generator": "#d1495b", "evolution": "#00798c", "fixed": "#edae49", "random": "#9db4c0"}
+        for way, colour in ways.items():
+            if way not in runs[0] or len(runs[0][way]) % len(budgets):
+                continue
+            scale = 1 if start == "ofa-" else 100
+            curves = scale * np.stack([np.reshape(run[way], (-1, len(budgets))).mean(axis=0) for run in runs])
+            ends = np.array([bootstrap_ci(column) for column in curves.T])
+            axis.plot(budgets, curves.mean(axis=0), color=colour, label=way, lw=1.4)
+            axis.fill_between(budgets, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(unit)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("top-1 accuracy, %")
+    axes[0][-1].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     """Train, answer, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -465,6 +499,7 @@ def main() -> None:
         by_way = {way: [found[f"{setting}-{way.replace(' ', '_')}-{seed}"] for seed in range(seeds)] for way in ways}
         report[setting] = digits_table(setting, by_way)
     options.out.mkdir(parents=True, exist_ok=True)
+    draw(found, options.out / "eas.png")
     facts = {"rows": report, "seeds": seeds, "quick": options.quick, "environment": environment()}
     (options.out / "summary.json").write_text(json.dumps(facts, indent=1))
 
