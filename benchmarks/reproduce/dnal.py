@@ -22,6 +22,8 @@ batches of 256 and one by one; what is asked for is a speed-up of at least 0.6 o
 With --images cifar10 --data DIR (torchvision's folders) the networks are VGG16, ResNet56 and MobileNetV2 and the
 penalties and epochs the paper's for ImageNet's VGG16 (it does not say those of CIFAR-10); that takes a GPU (--device
 cuda). The paper's table is printed beside either way.
+
+Finished networks are kept under OUT/kept: the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import prune
@@ -290,8 +292,7 @@ def latencies(options: argparse.Namespace, image: tuple[int, int, int]) -> list[
         path = options.out / f"latency-{shape}.pt"
         if not path.exists():
             continue
-        full, slim = torch.load(path, weights_only=False)  # written by this very run
-        path.unlink()
+        full, slim = torch.load(path, weights_only=False)  # written by this script
         flops = count_multiply_adds(full, image) / count_multiply_adds(slim, image)
         for batch in (256, 1):
             row = {"shape": shape, "batch": batch, "flops_ratio": flops} | latency(full, slim, image, batch, 30)
@@ -404,7 +405,8 @@ def main() -> int:
     started = time.perf_counter()
     seeds = range(options.first, options.first + options.seeds)
     tasks = [(shape, seed) for seed in seeds for shape in options.shapes]
-    found = Parallel(n_jobs=options.jobs, verbose=0)(delayed(bench)(options, shape, seed) for shape, seed in tasks)
+    remembered = Memory(options.out / "kept", verbose=0).cache(bench)
+    found = Parallel(n_jobs=options.jobs)(delayed(remembered)(options, shape, seed) for shape, seed in tasks)
     rows = [row for part in found for row in part]
     image = load_images(options.images, Path(options.data) if options.data else None).train.images.shape[1:]
     told = report(rows, options.shapes)

@@ -20,6 +20,9 @@ seeds 0 and 1 on NAS-Bench-Macro; reported are seeds 200, 201, ... (--first), an
 
 The second part trains both kinds of supernet in turns, in this process with one thread, on random images: parameters,
 numbers kept for the backward pass, time of a step, and peak memory of a process of its own for each.
+
+OUT/single_path.png shows what was found among all chains (needs matplotlib). Finished searches are kept under
+OUT/kept: the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -241,6 +244,33 @@ def told(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def draw(runs: list[dict[str, Any]], tables: dict[str, tuple[Floats, Floats]], path: Path) -> None:
+    """Write what was found in the cloud of all chains as one picture, a panel a table."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(tables), figsize=(5 * len(tables), 3.6), layout="constrained", squeeze=False)
+    for axis, (table, (accuracy, costs)) in zip(axes[0], tables.items(), strict=True):
+        axis.scatter(costs, accuracy, s=1, color="#c9d3d9", label="all chains", rasterized=True)
+        for key, colour, mark in (("spos", "#00798c", "x"), ("accuracy", "#d1495b", "o")):
+            part = [one for one in runs if one["table"] == table and key in one]
+            label = "single-path" if key == "accuracy" else key
+            points = [[one["cost"] for one in part], [one[key] for one in part]]
+            axis.scatter(*points, s=22, color=colour, marker=mark, lw=1, label=label)
+        for target in sorted({one["target"] for one in runs if one["table"] == table}):
+            axis.axvline(target, color="#666", lw=0.7, ls=":")
+        axis.set_ylim(np.quantile(accuracy, 0.05), accuracy.max() + 0.1)
+        axis.set_title(f"{table}; targets dotted", fontsize=10)
+        axis.set_xlabel("multiply-adds, millions")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("test accuracy of the table, %")
+    axes[0][-1].legend(frameon=False, fontsize=9, loc="lower right")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 # -- what supernets cost -----------------------------------------------------------------------------------------------
 
 CASES: dict[str, tuple[Space, dict[str, Any], tuple[int, int, int, int]]] = {
@@ -368,8 +398,10 @@ def main() -> int:
     tasks = [
         (table, *truth, share, seed) for seed in seeds for table, truth in tables.items() for share in options.targets
     ]
-    runs = Parallel(n_jobs=options.jobs)(delayed(run)(options, *task) for task in tasks)
+    remembered = Memory(options.out / "kept", verbose=0).cache(run)
+    runs = Parallel(n_jobs=options.jobs)(delayed(remembered)(options, *task) for task in tasks)
     rows = told(runs)
+    draw(runs, tables, options.out / "single_path.png")
     costs = supernets(3 if options.quick else 20)
     overall = [row for row in rows if row["target"] is None]
     met = all(row["above_random_ci95"][0] > 0 and row["within_5pct"] >= 0.9 for row in overall)
