@@ -134,7 +134,7 @@ def work(where: str, count: str, goal: int) -> None:
 def timed(where: str, sampler: str, gate: str) -> None:
     """Print the milliseconds of suggestions, the first one first, once everybody is ready."""
     study = optuna.load_study(study_name=NAME, storage=RDBStorage(where), sampler=SAMPLERS[sampler](None))
-    problem, took = TableProblem(TABLE, compact=True), []
+    problem, took = TableProblem(TABLE, compact=True, attributes=()), []
     size = problem.benchmark.space.size
     for number in range(SUGGESTIONS + 1):
         if number == 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
+from optuna.trial import Trial
 
 from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
 from nasplug.benchmarks.catalog import open_benchmark
@@ -39,6 +40,9 @@ class TableProblem(BaseProblem):
         limits: metric -> largest allowed value, set as constraints of the trial (Optuna 5).
         compact: one integer parameter ``architecture`` instead of one parameter a site.
         run: which training seed, for signals of a single one.
+        attributes: signals that every trial gets as user attributes, beside its architecture string, for people and
+            dashboards; no sampler looks at them. None: what the benchmark reports, and what its architectures cost,
+            where it is a table. () writes nothing, which is faster on a slow storage.
 
     Raises:
         InputError: an unknown benchmark, metric or signal, or a combination that is not in the table.
@@ -52,6 +56,7 @@ class TableProblem(BaseProblem):
         limits: Mapping[str, float] | None = None,
         compact: bool = False,
         run: int = 0,
+        attributes: Sequence[str] | None = None,
     ):
         self.benchmark: Benchmark = open_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
         texts = [str(self.benchmark.search)] if signals is None else [signals] if isinstance(signals, str) else signals
@@ -59,6 +64,12 @@ class TableProblem(BaseProblem):
         self._limits = {Signal.parse(metric): limit for metric, limit in (limits or {}).items()}
         self._space = StudySpace.over(self.benchmark.space, compact=compact)
         self._run = run
+        self._named = attributes is None or bool(attributes)
+        if attributes is None:
+            # What is no table may have to train for a label.
+            table = self.benchmark.architectures() is not None
+            attributes = (str(self.benchmark.report), *self.benchmark.costs()) if table else ()
+        self._noted = {text: Signal.parse(text) for text in attributes}
 
     @property
     def search_space(self) -> dict[str, BaseDistribution]:
@@ -71,6 +82,17 @@ class TableProblem(BaseProblem):
         return [
             StudyDirection.MAXIMIZE if higher_is_better(s.metric) else StudyDirection.MINIMIZE for s in self._signals
         ]
+
+    def __call__(self, trial: Trial) -> float | Sequence[float]:
+        """Return the value of each signal for the trial's architecture, and note the attributes."""
+        values = super().__call__(trial)
+        params = {name: trial.params[name] for name in self.search_space}
+        if self._named:
+            (text,) = self.benchmark.space.to_string(self._space.codes([params]))
+            trial.set_user_attr("architecture", text)
+        for name, signal in self._noted.items():
+            trial.set_user_attr(name, self._look_up(params, signal))
+        return values
 
     def evaluate(self, params: dict[str, Any]) -> float | tuple[float, ...]:
         """Return the value of each signal; a single float for one."""

@@ -66,6 +66,26 @@ def test_two_objectives_have_their_directions() -> None:
     assert list(problem.search_space) == ["architecture"]
 
 
+def test_trials_are_told_what_people_look_for(small_table: Path) -> None:
+    by_default = {"architecture", "test@200", "train_s"}
+    for attributes, names in ((None, by_default), (["test@200"], {"architecture", "test@200"}), ([], set())):
+        problem = TableProblem(str(small_table), compact=True, attributes=attributes)
+        study = optuna.create_study(directions=problem.directions, sampler=NasSampler("random", seed=0))
+        study.optimize(problem, n_trials=3)
+        for trial in study.trials:
+            assert set(trial.user_attrs) == names
+            if names:
+                genotype = problem.benchmark.space.from_string([trial.user_attrs["architecture"]])
+                assert trial.user_attrs["test@200"] == problem.benchmark.labels(genotype, problem.benchmark.report)[0]
+
+
+def test_only_a_table_is_asked_more_than_the_study_needs() -> None:
+    problem = TableProblem(Tiny())
+    study = optuna.create_study(directions=problem.directions, sampler=NasSampler("random", seed=0))
+    study.optimize(problem, n_trials=1)
+    assert list(study.trials[0].user_attrs) == ["architecture"]
+
+
 def test_limits_become_constraints() -> None:
     problem = TableProblem(Tiny(), limits={"latency_ms": 2.0})
     assert problem.evaluate_constraints({"op": "a", "width": 5}) == {"latency_ms": 2.0}
