@@ -126,6 +126,15 @@ class Benchmark(ABC):
         """
         return ()
 
+    def notable(self) -> tuple[Signal, ...]:
+        """Return what a person likes to see beside what a search sees: the reported label, and what is paid.
+
+        () where a label may have to be trained for, which is where the architectures cannot be listed.
+        """
+        if self.architectures() is None:
+            return ()
+        return (self.report, *(Signal(metric) for metric in self.costs()))
+
     def cost_s(self, genotypes: Genotypes, signal: Signal) -> NDArray[np.float64]:
         """Return the (simulated) seconds that one evaluation of ``signal`` costs, ``(n,)``; NaN where unknown.
 

@@ -5,7 +5,8 @@
 
 The first looks it up in a table, the second trains it.
 
-Reports ``{"default": value, "architecture": "..."}``: the tuner checks that the architecture is the one it asked for.
+Reports ``{"default": value, "architecture": "..."}``, of a table also the label that a report shows and the costs: the
+tuner checks that the architecture is the one it asked for, and looks at nothing else.
 A trial that cannot give a number exits with code 2 and reports nothing: one NaN in NNI's record makes the experiment
 impossible to resume.
 
@@ -72,7 +73,7 @@ def _under_nni(benchmark: Benchmark, signal: Signal, earlier: Sequence[Signal], 
     genotype = benchmark.space.from_params([nni.get_next_parameter()])
     for one in earlier:
         nni.report_intermediate_result(_report(benchmark, genotype, one, run)["default"])
-    nni.report_final_result(_report(benchmark, genotype, signal, run))
+    nni.report_final_result(_report(benchmark, genotype, signal, run) | _beside(benchmark, genotype, run))
 
 
 def _alone(benchmark: Benchmark, signal: Signal, earlier: Sequence[Signal], options: argparse.Namespace) -> None:
@@ -80,8 +81,10 @@ def _alone(benchmark: Benchmark, signal: Signal, earlier: Sequence[Signal], opti
         genotype = benchmark.space.from_string([options.architecture])
     else:
         genotype = benchmark.space.sample(1, np.random.default_rng(options.seed))
-    for one in (*earlier, signal):
+    for one in earlier:
         print(json.dumps(_report(benchmark, genotype, one, options.run)), flush=True)
+    last = _report(benchmark, genotype, signal, options.run) | _beside(benchmark, genotype, options.run)
+    print(json.dumps(last), flush=True)
 
 
 def _report(benchmark: Benchmark, genotype: Genotypes, signal: Signal, run: int) -> dict[str, Any]:
@@ -90,6 +93,12 @@ def _report(benchmark: Benchmark, genotype: Genotypes, signal: Signal, run: int)
     if not math.isfinite(value):
         raise InputError(f"{signal} of {architecture} is {value}, which is no result")
     return {"default": value, "architecture": architecture}
+
+
+def _beside(benchmark: Benchmark, genotype: Genotypes, run: int) -> dict[str, float]:
+    """Return what the page shows beside the metric."""
+    found = {str(one): float(benchmark.labels(genotype, one, run)[0]) for one in benchmark.notable()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 if __name__ == "__main__":

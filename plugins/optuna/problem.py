@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,11 +66,8 @@ class TableProblem(BaseProblem):
         self._space = StudySpace.over(self.benchmark.space, compact=compact)
         self._run = run
         self._named = attributes is None or bool(attributes)
-        if attributes is None:
-            # What is no table may have to train for a label.
-            table = self.benchmark.architectures() is not None
-            attributes = (str(self.benchmark.report), *self.benchmark.costs()) if table else ()
-        self._noted = {text: Signal.parse(text) for text in attributes}
+        noted = self.benchmark.notable() if attributes is None else map(Signal.parse, attributes)
+        self._noted = {str(signal): signal for signal in noted}
 
     @property
     def search_space(self) -> dict[str, BaseDistribution]:
@@ -91,7 +89,8 @@ class TableProblem(BaseProblem):
             (text,) = self.benchmark.space.to_string(self._space.codes([params]))
             trial.set_user_attr("architecture", text)
         for name, signal in self._noted.items():
-            trial.set_user_attr(name, self._look_up(params, signal))
+            if math.isfinite(value := self._look_up(params, signal)):  # NaN is no JSON
+                trial.set_user_attr(name, value)
         return values
 
     def evaluate(self, params: dict[str, Any]) -> float | tuple[float, ...]:

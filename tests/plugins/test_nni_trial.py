@@ -35,7 +35,8 @@ def test_alone_it_prints_its_report(small_table: Path, capsys: pytest.CaptureFix
     row = table.space.from_string([TEXT])
     for run in (0, 1):
         assert trial.main(["--benchmark", str(small_table), "--architecture", TEXT, "--run", str(run)]) == 0
-        expected = {"default": float(table.labels(row, table.search, run)[0]), "architecture": TEXT}
+        beside = {name: float(table.labels(row, Signal.parse(name), run)[0]) for name in ("test@200", "train_s")}
+        expected = {"default": float(table.labels(row, table.search, run)[0]), "architecture": TEXT} | beside
         assert json.loads(capsys.readouterr().out) == expected
     seen = set()
     for seed in ("0", "0", "1"):
@@ -68,9 +69,10 @@ def test_under_nni_it_reports_what_it_was_given(under_nni: list[tuple[str, Any]]
     row = table.space.from_string([TEXT])
     arguments = ["--benchmark", str(small_table), "--metric", "test@200", "--intermediate", "valid@12:one"]
     assert trial.main(arguments) == 0
+    test, seconds = (float(table.labels(row, Signal.parse(name), 0)[0]) for name in ("test@200", "train_s"))
     assert under_nni == [
         ("intermediate", float(table.labels(row, Signal.parse("valid@12:one"), 0)[0])),
-        ("final", {"default": float(table.labels(row, Signal.parse("test@200"), 0)[0]), "architecture": TEXT}),
+        ("final", {"default": test, "architecture": TEXT, "test@200": test, "train_s": seconds}),
     ]
 
 
