@@ -85,11 +85,15 @@ class Strategy(ABC):
         if len(chosen) < n:
             taken = np.concatenate([history.keys, self.space.keys(chosen)])
             try:
-                chosen = np.concatenate([chosen, self.space.sample_distinct(n - len(chosen), rng, taken)])
+                chosen = np.concatenate([chosen, self._rest(rng).sample_distinct(n - len(chosen), rng, taken)])
             except SpaceExhaustedError:
                 if not len(chosen):
                     raise
         return chosen
+
+    def _rest(self, rng: np.random.Generator) -> Space:
+        """Return where proposals come from at random when :meth:`_candidates` has no more: the space, or part of it."""
+        return self.space
 
     @property
     def stops_early(self) -> bool:

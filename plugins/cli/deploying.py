@@ -49,7 +49,7 @@ def deploy(
     with one_thread():
         from nasplug.strategies.supernet import deployment
 
-        groups = configured.groups(configured.loaded())
+        groups = configured.groups(configured.data_set)
         names = list(only) or [*groups.names] or ["all"]
         for name in names:
             groups.mask(name)  # an unknown task is an error before anything is trained
@@ -113,7 +113,7 @@ def _measured(strategy: EAS, found: Sequence[Deployment]) -> list[float]:
     from nasplug.cost_models.measuring import Protocol, measure
     from nasplug.spaces import Elastic
 
-    images = strategy.loaded()
+    images = strategy.data_set
     protocol = Protocol(
         side=int(images.train.images.shape[-1]), channels=images.channels, classes=images.classes,
         sizes=strategy.sizes(images),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.errors import InputError
-from nasplug.images import Images, load_images
+from nasplug.images import Images
 from nasplug.images.cifar import superclasses
-from nasplug.spaces import Elastic, Genotypes
+from nasplug.spaces import Elastic, Genotypes, Space
 from nasplug.spaces.modules.layout import ELASTIC_SMALL
+from nasplug.spaces.subspace import Subspace
 from nasplug.strategies.base import run_seed
 from nasplug.strategies.history import History
 from nasplug.strategies.supernet.strategy import SupernetStrategy
@@ -45,8 +47,9 @@ class EAS(SupernetStrategy):
     A request names a task, which is a group of classes, and a budget. Training knows neither: the super-network is
     trained with task dropout, the generator on random requests, both once a run. Then requests cost one forward pass
     (``method(seed).generator.answer``). As a strategy it proposes the answer for ``task`` and ``budget``, then the
-    answers for smaller and smaller budgets; ``task``, ``kind`` and ``budget`` are no part of the run, so that another
-    request trains nothing.
+    answers for smaller and smaller budgets, then random networks within the budget; ``task``, ``kind`` and ``budget``
+    are no part of the run, so that another request trains nothing. The budget of a space (``--max-latency`` and
+    ``--cost-model``, :func:`nasplug.cost_models.constraint.affordable`) is one of latency.
 
     Source: arXiv 2108.01224; what the abstract leaves open is ours, see
     :mod:`nasplug.strategies.supernet.elastic_training`.
@@ -67,7 +70,9 @@ class EAS(SupernetStrategy):
         networks: ``small`` for 8x8 pixels, ``full`` for 32x32; None takes what fits.
         model: a fitted latency model of the space, for budgets of that kind.
 
-    Raises: InputError for another kind, a budget that is not above zero, latency without a model.
+    Raises: InputError for another kind, a budget that is not above zero, latency without a model, a budget or model
+        beside that of the space. When it proposes, before anything is trained, for a budget that no network meets: it
+        names the cheapest.
     """
 
     tasks: str | None = None
@@ -93,16 +98,34 @@ class EAS(SupernetStrategy):
         super().__post_init__()
         if self.kind not in ("flops", "params", "latency"):
             raise InputError(f"eas knows budgets of flops, params and latency, got {self.kind!r}")
+        if self.bound is not None and (self.model is not None or self.budget is not None or self.kind == "latency"):
+            raise InputError(
+                f"the space has a budget of {self.bound.at_most:g} and its own cost model; leave budget, kind and "
+                "model out, or the budget of the space"
+            )
         if self.kind == "latency" and self.model is None:
             raise InputError("a latency budget needs a fitted cost model of the space 'elastic'")
         number = isinstance(self.budget, int | float) and not isinstance(self.budget, bool)
         if self.budget is not None and not (number and np.isfinite(self.budget) and self.budget > 0):
             raise InputError(f"a budget is a finite number above zero, got {self.budget!r}")
 
+    @property
+    def _latency(self) -> Callable[[Genotypes], NDArray[np.float64]] | None:
+        if self.bound is not None:
+            return self.bound.cost
+        return None if self.model is None else self.model.predict
+
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of budgets the generator knows, in its order."""
-        return ("flops", "params") if self.model is None else ("flops", "params", "latency")
+        return ("flops", "params") if self._latency is None else ("flops", "params", "latency")
+
+    @property
+    def limit(self) -> tuple[int, float | None]:
+        """The number of the kind, and what may be spent, None for no bound."""
+        if self.bound is not None:
+            return self.kinds.index("latency"), float(self.bound.at_most)
+        return self.kinds.index(self.kind), self.budget
 
     def groups(self, images: Images) -> Tasks:
         """Return the tasks: of the file, else of the data set (superclasses of CIFAR-100), else one of all classes."""
@@ -111,10 +134,6 @@ class EAS(SupernetStrategy):
         if self.images == "cifar100":
             return Tasks(superclasses(Path(self.root) if self.root else None), images.classes)
         return Tasks(DEFAULTS.get(self.images, {ALL: range(images.classes)}), images.classes)
-
-    def loaded(self) -> Images:
-        """Return the data set."""
-        return load_images(self.images, Path(self.root) if self.root else None)
 
     def method(self, seed: int) -> ElasticTraining:
         """Return the trained method of a seed, training what is missing."""
@@ -129,15 +148,39 @@ class EAS(SupernetStrategy):
         for name in self.request:
             del facts["options"][name]
         facts["options"]["tasks"] = {name: list(classes) for name, classes in self.groups(images).groups.items()}
-        if self.model is not None:
+        if self._latency is not None:
             known = Elastic().sample(256, np.random.default_rng(0))
-            facts["options"]["model"] = hashlib.blake2b(self.model.predict(known).tobytes(), digest_size=8).hexdigest()
+            facts["options"]["model"] = hashlib.blake2b(self._latency(known).tobytes(), digest_size=8).hexdigest()
         return facts
 
     def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-        mask = self.groups(self.loaded()).mask(self.task)
-        ranking = self.method(run_seed(rng)).ranking(mask, self.kinds.index(self.kind), self.budget)
+        mask, (kind, budget) = self.groups(self.data_set).mask(self.task), self.limit
+        self._require_a_network(mask, kind, budget)
+        ranking = self.method(run_seed(rng)).ranking(mask, kind, budget)
         return ranking[self.space.valid(ranking)]
+
+    def _require_a_network(self, mask: NDArray[np.bool_], kind: int, budget: float | None) -> None:
+        cost, classes = self.costs[kind], np.array([mask.sum()])
+        cheapest = cost.cheapest[0][None]
+        least = float(cost.of(cheapest, classes)[0])
+        if budget is not None and budget < least:
+            raise InputError(
+                f"no network for the task {self.task!r} costs {budget:g} ({cost.name}) or less; the cheapest, "
+                f"{Elastic().to_string(cheapest)[0]}, costs {least:.6g}"
+            )
+
+    def _rest(self, rng: np.random.Generator) -> Space:
+        kind, budget = self.limit
+        if budget is None or self.bound is not None:
+            return self.space
+        cost, classes = self.costs[kind], int(self.groups(self.data_set).mask(self.task).sum())
+
+        def within(genotypes: Genotypes) -> NDArray[np.bool_]:
+            inside: NDArray[np.bool_] = cost.of(genotypes, np.full(len(genotypes), classes)) <= budget
+            return inside
+
+        known = cost.cheapest[0][None]
+        return Subspace(self.space, within, f"{cost.name} <= {budget:g}", known[self.space.valid(known)])
 
     def _stages(self, images: Images) -> int:
         return 6
@@ -157,7 +200,7 @@ class EAS(SupernetStrategy):
         data = halves(images, share=self.share, device=self.device)
         with seeded(seed):
             net = SuperNetwork(classes=data.classes, in_channels=data.channels, **self.sizes(images))
-        generator = Generator(self.costs(images), data.classes, seed=seed)
+        generator = Generator(self.costs, data.classes, seed=seed)
         tasks = self.groups(images)
         recipe = Recipe(
             self.steps, self.batch_size, self.learning_rate, self.keep, self.subnets, self.noise,
@@ -166,12 +209,14 @@ class EAS(SupernetStrategy):
         masks = tasks.masks if len(tasks.names) else tasks.mask(ALL)[None]
         return ElasticTraining(net, generator, data, masks, recipe, seed)
 
-    def costs(self, images: Images) -> list[Cost]:
-        """Return the costs of :attr:`kinds`."""
+    @cached_property
+    def costs(self) -> list[Cost]:
+        """The costs of :attr:`kinds`."""
         from nasplug.strategies.supernet.costs import elastic_costs, tabulated
 
-        space, side = Elastic(), int(images.train.images.shape[-1])
+        space, images = Elastic(), self.data_set
+        side = int(images.train.images.shape[-1])
         found = elastic_costs(space, in_channels=images.channels, size=side, **self.sizes(images))
-        if self.model is not None:
-            found["latency"] = tabulated("latency", space, self.model.predict)
+        if self._latency is not None:
+            found["latency"] = tabulated("latency", space, self._latency)
         return [found[kind] for kind in self.kinds]

@@ -9,6 +9,7 @@ Shapes: t tasks; k classes; r requests; m images a request.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -139,6 +140,7 @@ class ElasticTraining(Method):
                 if any(not len(self._rows[part.name][c]) for c in np.flatnonzero(task)):
                     raise InputError(f"the {part.name} half has no image of some class of {np.flatnonzero(task)}")
         self._optimizer = torch.optim.Adam(net.parameters(), recipe.learning_rate)
+        self._trained_through = ""
 
     def _advance(self) -> Selection:
         if self.done < TRAINING_STAGES:
@@ -153,6 +155,7 @@ class ElasticTraining(Method):
         losses = self._train_generator()
         if not np.isfinite(losses).all():
             raise TrainingError("the loss of the architecture generator became no number")
+        self._trained_through = self._fingerprint()
         return Selection(self.ranking(np.ones(self.data.classes, dtype=bool)), {"generator_loss": losses[-1]})
 
     # -- the super-network -------------------------------------------------------------------------------------------
@@ -281,12 +284,23 @@ class ElasticTraining(Method):
             "net": self.net.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "generator": self.generator.state_dict(),
+            "generator_of": self._trained_through,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.net.load_state_dict(state["net"])
+        self._trained_through = str(state["generator_of"])
+        if self._trained_through not in ("", self._fingerprint()):
+            raise ValueError("its generator was trained through another super-network")
         self._optimizer.load_state_dict(state["optimizer"])
         self.generator.load_state_dict(state["generator"])
+
+    def _fingerprint(self) -> str:
+        """Return a digest of the super-network's weights."""
+        digest = hashlib.blake2b(digest_size=16)
+        for weight in self.net.parameters():
+            digest.update(weight.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def _by_class(part: Part, classes: int) -> list[NDArray[np.int64]]:

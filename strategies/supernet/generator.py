@@ -174,7 +174,9 @@ class Generator(nn.Module):
 
         The pass also asks for budgets around each; of the likeliest architectures for those, the most expensive that
         the true budget allows is taken. What exceeds the budget even so is shrunk, and what uses less than ``FILL`` of
-        it grown, one site at a time, by the changes that lose the least likelihood for what they save or cost.
+        it grown, one site at a time, by the changes that lose the least likelihood for what they save or cost; what
+        then still uses less, two sites at once. A code's likelihood counts relative to the likeliest of its site, so
+        that a block more or less is no gain or loss of its own.
 
         Args:
             asked: r requests.
@@ -226,9 +228,10 @@ def _repaired(generator: Generator, asked: Requests) -> Answers:
     best = np.where(costs <= asked.budgets, costs, -np.inf).argmax(axis=0)  # the first where none is affordable
     rows, costs = ladder.reshape(steps, n, -1)[best, every], costs[best, every]
 
-    likely = logits[:n].numpy()
+    likely = _relative(space, logits[:n].numpy())
     _move(generator, asked, likely, rows, costs, grow=False)
     _move(generator, asked, likely, rows, costs, grow=True)
+    _pair(generator, asked, likely, rows, costs)
     over = np.flatnonzero(costs > asked.budgets)  # moves lead nowhere, or nowhere is cheap enough
     if len(over):
         rows[over] = np.stack([generator.costs[kind].cheapest[0] for kind in asked.kinds[over]])
@@ -252,10 +255,7 @@ def _move(
     than what is missing counts as saved, and nothing may grow beyond the budget.
     """
     space, budgets = generator.space, asked.budgets
-    sites = np.repeat(np.arange(space.n_sites), space.n_choices)
-    codes = np.concatenate([np.arange(size) for size in space.n_choices])
-    allowed = np.isfinite(likely[0])
-    sites, codes = sites[allowed], codes[allowed]
+    sites, codes = _moves(space, likely)
     left = np.flatnonzero(costs < FILL * budgets if grow else costs > budgets)
     while len(left):
         moved = np.repeat(rows[left], len(sites), axis=0)
@@ -278,10 +278,49 @@ def _move(
         left = left[costs[left] < FILL * budgets[left] if grow else costs[left] > budgets[left]]
 
 
+def _pair(
+    generator: Generator, asked: Requests, likely: NDArray[np.float32], rows: Genotypes, costs: NDArray[np.float64]
+) -> None:
+    """Change two sites at once, in place, where a budget is left unused that no single change could use.
+
+    Of the pairs that then use ``FILL`` of the budget, the likeliest is taken; where there is none, the one that uses
+    the most.
+    """
+    space, budgets = generator.space, asked.budgets
+    sites, codes = _moves(space, likely)
+    one, two = np.triu_indices(len(sites), k=1)
+    one, two = one[sites[one] != sites[two]], two[sites[one] != sites[two]]
+    for row in np.flatnonzero(costs < FILL * budgets):
+        moved = np.repeat(rows[[row]], len(one), axis=0)
+        every, place = np.arange(len(one)), np.full(len(one), row)
+        moved[every, sites[one]] = codes[one]
+        moved[every, sites[two]] = codes[two]
+        moved_costs = generator.cost(space.masked(moved), asked, place)
+        gained = np.where(moved_costs <= budgets[row], np.minimum(moved_costs, FILL * budgets[row]), -np.inf)
+        if gained.max() > costs[row]:
+            best = int(np.lexsort((_likelihood(space, likely, moved, place), gained))[-1])
+            rows[row], costs[row] = moved[best], moved_costs[best]
+
+
+def _moves(space: StagedSpace, likely: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the site and the code of every change that is allowed."""
+    sites = np.repeat(np.arange(space.n_sites), space.n_choices)
+    codes = np.concatenate([np.arange(size) for size in space.n_choices])
+    allowed = np.isfinite(likely[0])
+    return sites[allowed], codes[allowed]
+
+
+def _relative(space: StagedSpace, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the log of each code's probability over that of its site's likeliest code, ``(r, o)``."""
+    starts = np.cumsum(space.n_choices) - space.n_choices
+    best: NDArray[np.float32] = np.maximum.reduceat(logits, starts, axis=1)
+    return logits - np.repeat(best, space.n_choices, axis=1)
+
+
 def _likelihood(
     space: StagedSpace, likely: NDArray[np.float32], rows: Genotypes, places: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the logits of what counts, summed, of each row ``(m, s)`` for the request of its place ``(m,)``."""
+    """Return the relative log likelihood of each row ``(m, s)`` for the request of its place ``(m,)``."""
     starts = np.cumsum(space.n_choices) - space.n_choices
     return np.where(space.counting(rows), likely[places[:, None], starts + rows], 0.0).sum(axis=1)
 

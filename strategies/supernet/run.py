@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -83,15 +84,16 @@ class Run:
                 return done
             method = self._restored(stage)
             while method.done <= stage:
+                self._method = None  # what an error leaves behind is no state to go on from
                 try:
                     selection = method.advance()
                 except TrainingError as error:
-                    self._method = None
                     good = f"the last good checkpoint is {self.checkpoint}" if method.done else "there is no checkpoint"
                     raise TrainingError(
                         f"{error}, in stage {method.done + 1} of {self.stages}; {good}. {error.remedy}"
                     ) from error
                 self._save(method, selection)
+                self._method = method
                 said = [f"{name} {fact:.4g}" for name, fact in selection.facts.items() if isinstance(fact, float)]
                 _log.info(
                     "%s: stage %d of %d: %s",
@@ -101,6 +103,11 @@ class Run:
                     ", ".join(said),
                 )
             return selection
+
+    @property
+    def _digest(self) -> str:
+        """What tells this run from others."""
+        return hashlib.blake2b(json.dumps(self._facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _claim(self) -> None:
         """Write down whose folder this is, or refuse one that is another's."""
@@ -125,6 +132,8 @@ class Run:
             try:
                 # weights_only: a checkpoint is data, and may come from outside.
                 state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+                if state["run"] != self._digest:
+                    raise ValueError("it is of a run of other settings")
                 method.restore(state)
             except Exception as error:  # a damaged archive, or a state of another network, raises nearly anything
                 reason = " ".join(str(error).split())[:200]
@@ -142,7 +151,7 @@ class Run:
     def _save(self, method: Method, selection: Selection) -> None:
         import torch
 
-        state = method.state()
+        state = method.state() | {"run": self._digest}
         text = json.dumps({"ranking": selection.ranking.tolist(), "facts": dict(selection.facts)})
         # What it selected first: a checkpoint without it would leave a gap, the other way round it is trained again.
         write_whole(self._path(method.done - 1), lambda path: path.write_text(text + "\n", encoding="utf-8"))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.errors import InputError, UnknownNameError
-from nasplug.images import Images, load_images
+from nasplug.images import Images
 from nasplug.spaces import Genotypes, NASBenchMacro, Space
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.layout import MACRO_SMALL
@@ -127,18 +127,14 @@ class SinglePathNAS(SupernetStrategy):
             raise InputError(f"a trade-off is a finite number of at least 0, got {self.trade_off}")
         if self.export is not None and not Path(self.export).absolute().parent.is_dir():
             raise InputError(f"cannot export to {self.export}: there is no folder {Path(self.export).parent}; make it")
-        if self.target is not None and self._bound is not None:
+        if self.target is not None and self.bound is not None:
             raise InputError(
-                f"the budget of {self._bound.at_most:g} is the target; leave target={self.target:g} out, or the budget"
+                f"the budget of {self.bound.at_most:g} is the target; leave target={self.target:g} out, or the budget"
             )
-        if self.cost_model is not None and self._bound is not None:
+        if self.cost_model is not None and self.bound is not None:
             raise InputError(
                 f"the budget has its own cost model; leave cost_model={self.cost_model} out, or the budget"
             )
-
-    @property
-    def _bound(self) -> Any:
-        return self.space.bound if isinstance(self.space, Subspace) else None
 
     # -- cost --------------------------------------------------------------------------------------------------------
 
@@ -160,8 +156,8 @@ class SinglePathNAS(SupernetStrategy):
         return Subspace(whole, kept, "layers that resize are kept")
 
     def _predict(self, images: Images) -> Predict:
-        if self._bound is not None:
-            return self._bound.cost
+        if self.bound is not None:
+            return self.bound.cost
         if self.cost_model is not None:
             model = registry.configure("cost model", self.cost_model, self.whole_space)
             if not model.fitted:
@@ -177,16 +173,16 @@ class SinglePathNAS(SupernetStrategy):
 
     def aimed(self, price: Price) -> float | None:
         """Return what a network may cost, None where lambda alone rules; raises InputError for what none costs."""
-        if self.trade_off is not None or (self.target is None and self._bound is None):
+        if self.trade_off is not None or (self.target is None and self.bound is None):
             return None
         cheapest, dearest = price.range(np.random.default_rng(0))
-        if self._bound is not None:
-            if self._bound.at_most < cheapest:
+        if self.bound is not None:
+            if self.bound.at_most < cheapest:
                 raise InputError(
-                    f"the budget {self._bound.at_most:g} is out of range: networks of {price.space.name!r} cost "
+                    f"the budget {self.bound.at_most:g} is out of range: networks of {price.space.name!r} cost "
                     f"between {cheapest:.4g} and {dearest:.4g}"
                 )
-            return min(float(self._bound.at_most), dearest)
+            return min(float(self.bound.at_most), dearest)
         assert self.target is not None
         if not cheapest <= self.target <= dearest:
             raise InputError(
@@ -200,9 +196,6 @@ class SinglePathNAS(SupernetStrategy):
     def sizes(self, images: Images) -> dict[str, Any]:
         """Return the sizes of the networks."""
         return dict(_SMALL[self.whole_space.name]) if self._fitting(images) == "small" else {}
-
-    def _loaded(self) -> Images:
-        return load_images(self.images, Path(self.root) if self.root else None)
 
     def _fitting(self, images: Images) -> str:
         return self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")
@@ -248,7 +241,7 @@ class SinglePathNAS(SupernetStrategy):
             from nasplug.spaces.modules.superkernel_export import write_onnx
 
             seed = run_seed(rng)
-            pixels = self._loaded().train.images
+            pixels = self.data_set.train.images
             write_onnx(self.winner(seed), Path(self.export), tuple(pixels.shape[1:]))
         return super()._candidates(history, n, rng)
 

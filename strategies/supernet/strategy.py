@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +17,7 @@ from nasplug.errors import InputError
 from nasplug.folder import data_folder
 from nasplug.images import Images, load_images
 from nasplug.spaces import Genotypes, Space
-from nasplug.spaces.subspace import Subspace
+from nasplug.spaces.subspace import Bound, Subspace
 from nasplug.strategies.base import Strategy, run_seed
 from nasplug.strategies.history import History
 from nasplug.strategies.supernet.run import Run
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SupernetStrategy"]
 
-FORMAT = 1
+FORMAT = 2
 """Of checkpoints: raised when a change of code makes old ones useless."""
 
 _WHERE = ("space", "device", "folder")
@@ -70,7 +71,20 @@ class SupernetStrategy(Strategy):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_runs": {}}
+        """Travel light: what is derived is derived again."""
+        cls = type(self)
+        kept = {k: v for k, v in vars(self).items() if not isinstance(getattr(cls, k, None), cached_property)}
+        return {**kept, "_runs": {}}
+
+    @cached_property
+    def data_set(self) -> Images:
+        """The images, loaded when they are first needed."""
+        return load_images(self.images, Path(self.root) if self.root else None)
+
+    @property
+    def bound(self) -> Bound | None:
+        """The budget of the space, where it has one."""
+        return self.space.bound if isinstance(self.space, Subspace) else None
 
     @property
     def whole_space(self) -> Space:
@@ -80,7 +94,7 @@ class SupernetStrategy(Strategy):
     def run(self, seed: int) -> Run:
         """Return the run of a seed; training begins with the first stage that is asked for."""
         if seed not in self._runs:
-            images = load_images(self.images, Path(self.root) if self.root else None)
+            images = self.data_set
             facts = self._facts(images, seed)
             digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
             name = f"{type(self).__name__.lower()}-{self.whole_space.name}-{self.images}-seed{seed}-{digest}"

@@ -4,6 +4,8 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from nasplug import registry
+from nasplug.cost_models.constraint import affordable
 from nasplug.errors import DataError, InputError, TrainingError, UnknownNameError
 from nasplug.spaces import Elastic, NASBench201
 from nasplug.spaces.modules import complexity
@@ -126,8 +129,6 @@ def test_masked_logits_give_dropped_classes_no_gradient():
 
 
 def test_weights_learn_what_the_tasks_ask(trained):
-    from dataclasses import replace
-
     strategy = replace(trained, steps=60, batch_size=32)
     method = strategy.method(0)
     losses = [strategy.run(0).selection(i).facts["train_loss"] for i in range(5)]
@@ -206,8 +207,6 @@ def test_parts_that_do_not_go_together_are_refused(trained, few):
     with pytest.raises(InputError, match="do not go together"):
         ElasticTraining(method.net, method.generator, method.data, method.tasks[:, :5], method.recipe, 0)
     empty = type(method.data.selection)("selection", method.data.selection.images[:4], torch.tensor([0, 1, 2, 3]))
-    from dataclasses import replace
-
     with pytest.raises(InputError, match="selection half has no image of some class"):
         ElasticTraining(method.net, method.generator, replace(method.data, selection=empty), *rest[1:])
 
@@ -227,8 +226,6 @@ def flops(rows, classes):
 
 
 def test_proposals_meet_the_budget_of_the_request_and_train_once(trained):
-    from dataclasses import replace
-
     low = replace(trained, task="low", budget=100_000.0)
     first = low.propose(History.empty(SPACE), 3, trial_rng(0, 0))
     assert (flops(first[:1], 5) <= 100_000).all()
@@ -253,8 +250,6 @@ def test_proposals_never_repeat_and_a_new_object_goes_on(trained):
 
 
 def test_another_seed_other_tasks_and_another_model_are_other_runs(trained, tmp_path):
-    from dataclasses import replace
-
     class Model:
         def predict(self, genotypes):
             return 1.0 + genotypes.sum(axis=1)
@@ -265,8 +260,6 @@ def test_another_seed_other_tasks_and_another_model_are_other_runs(trained, tmp_
 
 
 def test_a_latency_model_is_a_kind_of_budget(trained):
-    from dataclasses import replace
-
     class Model:
         def predict(self, genotypes):
             return 1e-5 * flops(genotypes, 10) ** 1.1
@@ -277,15 +270,39 @@ def test_a_latency_model_is_a_kind_of_budget(trained):
     assert Model().predict(rows)[0] > 2.7
 
 
-def test_a_budget_below_everything_leaves_random_proposals_of_the_allowed_part(trained):
-    from dataclasses import replace
+def test_a_budget_below_everything_is_refused_before_anything_is_trained(fresh):
+    strategy = replace(fresh, budget=1.0, task="low")
+    cheapest = flops(np.zeros((1, SPACE.n_sites), int), 5)[0]
+    with pytest.raises(InputError, match=rf"no network for the task 'low' costs 1 .* costs {cheapest}"):
+        strategy.propose(History.empty(SPACE), 1, trial_rng(0, 0))
+    assert not Path(fresh.folder).exists()
 
+
+def test_when_answers_run_out_random_ones_keep_the_budget(trained):
+    strategy = replace(trained, budget=60_000.0, task="low")
+    rows = strategy.propose(History.empty(SPACE), 120, trial_rng(0, 0))
+    assert len(np.unique(SPACE.keys(rows))) == 120
+    assert (flops(rows, 5) <= 60_000).all()
     part = Subspace(
         SPACE, lambda rows: rows[:, 0] == 0, "a first stage of one block", np.zeros((1, SPACE.n_sites), int)
     )
-    strategy = replace(trained, space=part, budget=1.0)
-    rows = strategy.propose(History.empty(part), 2, trial_rng(0, 0))
+    rows = replace(strategy, space=part).propose(History.empty(part), 90, trial_rng(0, 0))
     assert part.valid(rows).all()
+    assert (flops(rows, 5) <= 60_000).all()
+
+
+def test_the_budget_of_a_space_is_one_of_latency(trained):
+    class Model:
+        def predict(self, genotypes):
+            return 1e-5 * flops(genotypes, 10)
+
+    part = affordable(SPACE, Model(), 1.0)
+    strategy = replace(trained, space=part)
+    rows = strategy.propose(History.empty(part), 2, trial_rng(0, 0))
+    assert 0.9 < Model().predict(rows)[0] <= 1.0
+    for option in ({"budget": 3.0}, {"model": Model()}):
+        with pytest.raises(InputError, match="the space has a budget of 1 and its own cost model"):
+            replace(strategy, **option)
 
 
 def test_an_interrupted_run_is_the_same_bit_for_bit(tmp_path, tasks_file):
@@ -307,6 +324,20 @@ def test_a_checkpoint_of_another_network_is_refused(fresh):
     torch.save(state, run.checkpoint)
     with pytest.raises(DataError, match="damaged or of another supernet"):
         built(f",folder={run.folder.parent},tasks={fresh.tasks}").method(0)
+
+
+def test_a_generator_of_another_super_network_is_refused(fresh):
+    states = [torch.load(_trained(fresh, seed).checkpoint, weights_only=True) for seed in (0, 1)]
+    mixed = states[0] | {name: states[1][name] for name in ("generator", "generator_of")}
+    for state, message in ((states[1], "a run of other settings"), (mixed, "trained through another super-network")):
+        torch.save(state, fresh.run(0).checkpoint)
+        with pytest.raises(DataError, match=message):
+            built(f",folder={fresh.folder},tasks={fresh.tasks}").method(0)
+
+
+def _trained(strategy, seed):
+    strategy.run(seed).selection(5)
+    return strategy.run(seed)
 
 
 def test_other_spaces_are_refused():
@@ -331,4 +362,4 @@ def test_global_streams_are_left_alone(trained):
 
 
 def test_facts_are_json(trained):
-    json.dumps(trained._facts(trained.loaded(), 0))
+    json.dumps(trained._facts(trained.data_set, 0))

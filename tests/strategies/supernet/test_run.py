@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasplug.errors import DataError, TrainingError
+from nasplug.errors import DataError, InputError, TrainingError
 from nasplug.spaces import NASBench201
 from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.run import Run
@@ -111,6 +111,32 @@ def test_a_method_at_its_end_comes_from_the_checkpoint(tmp_path):
     method = run(tmp_path).method()
     assert isinstance(method, Counting)
     assert (method.done, float(method.value)) == (4, expected)
+
+
+def test_what_an_error_leaves_behind_is_not_gone_on_from(tmp_path):
+    class Refuses(Counting):
+        refusals = 2
+
+        def _advance(self) -> Selection:
+            selection = super()._advance()
+            if self.done == 1 and type(self).refusals:
+                type(self).refusals -= 1
+                raise InputError("nothing is affordable")
+            return selection
+
+    made = Run(tmp_path / "refused", {"seed": 0}, SPACE, Refuses, Refuses.stages)
+    for _ in range(2):
+        with pytest.raises(InputError, match="nothing is affordable"):
+            made.selection(3)
+    assert all_of(made) == all_of(run(tmp_path / "whole"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    for seed in (0, 1):
+        run(tmp_path / str(seed), seed=seed).selection(1)
+    (tmp_path / "1" / "checkpoint.pt").replace(tmp_path / "0" / "checkpoint.pt")
+    with pytest.raises(DataError, match="it is of a run of other settings"):
+        run(tmp_path / "0", seed=0).selection(3)
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):

@@ -86,7 +86,7 @@ def test_a_budget_of_the_space_is_the_target():
 
 def test_a_ready_cost_model_is_named():
     strategy = built("single-path:images=few,epochs=2,cost_model=pixel1,target=80", IMAGENET)
-    price = strategy.price(strategy._loaded())
+    price = strategy.price(strategy.data_set)
     assert strategy.aimed(price) == 80
     last = selections(strategy)[-1]
     assert 76 <= last.facts["selected_cost"] <= 80
@@ -201,7 +201,7 @@ def test_search_and_export_in_one(tmp_path):
     strategy = built(f"{QUICK},target=0.13,export={path}")
     (first,) = strategy.propose(History.empty(MACRO), 1, trial_rng(0, 0))
     np.testing.assert_array_equal(first, strategy.selected(0))
-    images = torch.from_numpy(strategy._loaded().test.images[:5])
+    images = torch.from_numpy(strategy.data_set.test.images[:5])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"images": images.numpy()})
     net = strategy.winner(0)
