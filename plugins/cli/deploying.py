@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nasplug.errors import InputError, UnknownNameError
+from nasplug.plugins.cli.progress import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,16 +47,20 @@ def deploy(
         raise InputError(f"expected a seed of at least 0, got {seed}")
     configured = _configured(strategy, tasks, kind, cost_model)
     console = Console(quiet=as_json)
-    with one_thread():
+    with one_thread(), told(as_json):
+        from nasplug.spaces.modules.onnx_files import require_onnx
         from nasplug.strategies.supernet import deployment
+        from nasplug.strategies.supernet.data import report_part
 
+        if export is not None:
+            require_onnx()
         groups = configured.groups(configured.data_set)
         names = list(only) or [*groups.names] or ["all"]
         for name in names:
             groups.mask(name)  # an unknown task is an error before anything is trained
-        with console.status("training what this run has not trained yet"):
-            method = configured.method(seed)
-        found = deployment.deploy(method, groups, names, wanted, kind)
+        method = configured.method(seed)
+        part = report_part(configured.data_set, device=configured.device)
+        found = deployment.deploy(method, groups, names, wanted, kind, part)
         measured = _measured(configured, found) if kind == "latency" else [one.measured for one in found]
         files = deployment.write(method, found, export) if export is not None else []
     rows = [_row(one, value) for one, value in zip(found, measured, strict=True)]
@@ -132,6 +137,7 @@ def _row(one: Deployment, measured: float | None) -> dict[str, Any]:
         "architecture": one.architecture,
         "predicted": one.predicted,
         "measured": measured,
+        "split": one.split,
         "accuracy": one.accuracy,
     }
 
@@ -139,7 +145,7 @@ def _row(one: Deployment, measured: float | None) -> dict[str, Any]:
 def _table(rows: Sequence[dict[str, Any]], kind: str) -> Any:
     from rich.table import Table
 
-    table = Table(title=f"budgets in {UNITS[kind]}; accuracy on images that chose, not on test images")
+    table = Table(title=f"budgets in {UNITS[kind]}; accuracy on the task's {rows[0]['split']} images")
     for name in ("task", "budget", "predicted", "measured", "accuracy %", "architecture"):
         table.add_column(name, justify="left" if name in ("task", "architecture") else "right", overflow="fold")
     for row in rows:

@@ -61,8 +61,11 @@ def search(
     from nasplug.strategies import Status
 
     if budgets is not None:
-        if benchmark is not None or budget is not None or max_latency is not None:
-            raise InputError("--budgets asks no table: leave out --benchmark, --budget and --max-latency")
+        if any(given not in (None, 0.0) for given in (benchmark, budget, max_latency, search, report, margin)):
+            raise InputError(
+                "--budgets asks no table: leave out --benchmark, --budget, --search, --report, --max-latency and "
+                "--margin"
+            )
         deploying.deploy(
             strategy, budgets, tasks=tasks, only=task or (), kind=kind, cost_model=cost_model, seed=seed,
             export=export, out=out, as_json=as_json,

@@ -9,25 +9,21 @@ as published code does, gives another function.
 from __future__ import annotations
 
 import copy
-import warnings
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from nasplug.errors import InputError, MissingDependencyError
+from nasplug.errors import InputError
 from nasplug.spaces.modules import nasbench_macro, single_path
 from nasplug.spaces.modules.layers import ConvNorm, SqueezeExcite
 from nasplug.spaces.modules.nasbench_macro import InvertedResidual
 from nasplug.spaces.modules.superkernel import Block, NestedSqueeze, SuperBlock
 from nasplug.spaces.single_path import SinglePath
 
-__all__ = ["extract", "fold_batch_norms", "write_onnx"]
+__all__ = ["extract"]
 
 
 def extract(supernet: single_path.Supernet, genotype: NDArray[np.int64] | None = None) -> nn.Module:
@@ -131,60 +127,3 @@ def _take_in(conv: nn.Conv2d, norm: nn.BatchNorm2d, carry: Tensor) -> None:
     """Let a 1x1 convolution with its norm give for ``x`` what it gave for ``x + carry``."""
     assert norm.running_mean is not None
     norm.running_mean -= conv.weight.flatten(1) @ carry
-
-
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode in which each norm behind a convolution has become part of it; no copy trains.
-
-    Looks at neighbours in ``nn.Sequential``, where the networks of this package have them.
-    """
-    folded = copy.deepcopy(network).eval()
-    for part in list(folded.modules()):
-        if not isinstance(part, nn.Sequential):
-            continue
-        names = list(part._modules)
-        for name, behind in pairwise(names):
-            conv, norm = part._modules[name], part._modules[behind]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                part._modules[name], part._modules[behind] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    return folded
-
-
-def write_onnx(network: nn.Module, path: Path, image: tuple[int, int, int], *, tolerance: float = 1e-4) -> None:
-    """Write a network as ONNX, any number of images ``(N, *image)`` at a time, checked by ONNX Runtime.
-
-    Args:
-        network: in evaluation mode it is written, batch norms folded.
-        path: of the file.
-        image: channels, height and width.
-        tolerance: how far ONNX Runtime's logits may be from torch's, relative to the largest.
-
-    Raises:
-        MissingDependencyError: without onnx or onnxruntime.
-        InputError: the runtime computes something else.
-    """
-    try:
-        import onnx  # noqa: F401  # torch's exporter needs it
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"export needs {error.name}; pip install 'nasplug[onnx]'") from None
-    plain = fold_batch_norms(network).to("cpu")
-    first = next(plain.parameters())
-    images = torch.randn(3, *image, dtype=first.dtype, generator=torch.Generator().manual_seed(0))
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch announces another exporter, which needs a package more
-        torch.onnx.export(
-            plain,
-            (images,),
-            str(path),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
-            dynamo=False,
-        )
-        expected = plain(images).numpy()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": images.numpy()})
-    off = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
-    if not off <= tolerance:
-        raise InputError(f"{path}: ONNX Runtime's logits are off by {off:.1e} of the largest, allowed is {tolerance}")

@@ -14,7 +14,7 @@ from nasplug.images import Images
 from nasplug.images.base import stratified
 from nasplug.images.batches import augmented
 
-__all__ = ["Halves", "Part", "halves", "require_device"]
+__all__ = ["Halves", "Part", "halves", "report_part", "require_device"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +108,12 @@ def halves(images: Images, *, share: float = 0.5, device: str = "cpu") -> Halves
         for name, rows in zip(("training", "selection"), np.split(order, [round(share * len(order))]), strict=True)
     )
     return Halves(weights, selection, images.classes, images.crop)
+
+
+def report_part(images: Images, *, device: str = "cpu") -> Part:
+    """Return the test images of a data set, for reports; nothing is trained or chosen on them."""
+    where = require_device(device)
+    return Part("test", torch.from_numpy(images.test.images).to(where), torch.from_numpy(images.test.labels).to(where))
 
 
 def require_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nasplug.errors import InputError
 from nasplug.spaces.modules.counting import count_multiply_adds, count_params
 from nasplug.spaces.modules.elastic import SPACE
-from nasplug.spaces.modules.superkernel_export import write_onnx
+from nasplug.spaces.modules.onnx_files import write_onnx
 from nasplug.strategies.supernet.data import Part
 from nasplug.strategies.supernet.elastic_training import ElasticTraining
 from nasplug.strategies.supernet.generator import Requests
@@ -36,7 +36,8 @@ class Deployment:
         architecture: its string.
         predicted: cost by the model that the generator knows.
         measured: multiply-adds or parameters counted on the network; None for latencies.
-        accuracy: on the task's images of ``part``, a fraction.
+        split: whose images the accuracy is of.
+        accuracy: on the task's images of that split, a fraction.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Deployment:
     architecture: str
     predicted: float
     measured: float | None
+    split: str
     accuracy: float
 
 
@@ -67,7 +69,7 @@ def deploy(
         names: of tasks.
         budgets: above zero.
         kind: of the budgets, one that the generator knows.
-        part: images that accuracies are of; the selection half by default.
+        part: images that accuracies are of; by default the selection half, which the generator has learnt from.
 
     Raises: InputError for another kind; UnknownNameError for another task; as :meth:`Generator.answer`.
     """
@@ -94,7 +96,8 @@ def deploy(
                 architecture=strings[i],
                 predicted=float(answers.costs[i]),
                 measured=float(counted[kind]) if kind in counted else None,
-                accuracy=method.accuracy(genotype, mask, part),
+                split=(part or method.data.selection).name,
+                accuracy=method.right(net, mask, part),
             )
         )
     return found
@@ -103,8 +106,9 @@ def deploy(
 def write(method: ElasticTraining, deployments: Sequence[Deployment], folder: Path, *, onnx: bool = True) -> list[Path]:
     """Write every deployment's network, calibrated, as ``NN-task.pt`` and ``NN-task.onnx``; return the files.
 
-    A ``.pt`` file holds ``architecture``, ``classes`` and the ``weights`` of
-    :func:`nasplug.spaces.modules.elastic.network`, and loads with ``weights_only``.
+    A ``.pt`` file holds ``architecture``, ``classes``, the ``weights`` of
+    :func:`nasplug.spaces.modules.elastic.network`, the ``sizes`` to call it with and the shape of an ``image``; it
+    loads with ``weights_only``.
 
     Raises: MissingDependencyError for ONNX without its packages; InputError where ONNX Runtime disagrees.
     """
@@ -116,7 +120,13 @@ def write(method: ElasticTraining, deployments: Sequence[Deployment], folder: Pa
         mask = np.isin(np.arange(method.data.classes), one.classes)
         net = method.deployed(one.genotype, mask)
         path = folder / f"{i:02d}-{''.join(c if c.isalnum() else '_' for c in one.task)}.pt"
-        content = {"architecture": one.architecture, "classes": list(one.classes), "weights": net.state_dict()}
+        content = {
+            "architecture": one.architecture,
+            "classes": list(one.classes),
+            "sizes": {"classes": len(one.classes), "in_channels": image[0], **method.net.sizes},
+            "image": list(image),
+            "weights": net.state_dict(),
+        }
         torch.save(content, path)
         files.append(path)
         if onnx:

@@ -254,7 +254,6 @@ class ElasticTraining(Method):
         recalibrate(plain, torch.tensor_split(images, -(-len(images) // 256)))
         return plain
 
-    @torch.no_grad()
     def accuracy(self, genotype: NDArray[np.int64], task: NDArray[np.bool_], part: Part | None = None) -> float:
         """Return the accuracy of a sub-network on the images of a task, a fraction.
 
@@ -265,13 +264,18 @@ class ElasticTraining(Method):
 
         Raises: InputError for images of another size.
         """
+        return self.right(self.deployed(genotype, task), task, part)
+
+    @torch.no_grad()
+    def right(self, net: Chain, task: NDArray[np.bool_], part: Part | None = None) -> float:
+        """Return the accuracy of a deployed network, as :meth:`accuracy`."""
         part = part or self.data.selection
         if part.images.shape[1:] != self.data.weights.images.shape[1:]:
             raise InputError(
                 f"the super-network was trained on images {tuple(self.data.weights.images.shape[1:])}, the "
                 f"{part.name} images are {tuple(part.images.shape[1:])}"
             )
-        net, classes = self.deployed(genotype, task), torch.from_numpy(np.flatnonzero(task)).to(part.labels.device)
+        classes = torch.from_numpy(np.flatnonzero(task)).to(part.labels.device)
         inside = torch.isin(part.labels, classes)
         images, labels = part.images[inside], part.labels[inside]
         found = torch.cat([net(chunk).argmax(dim=1) for chunk in torch.split(images, 512)])

@@ -237,13 +237,20 @@ class SinglePathNAS(SupernetStrategy):
     # -- the winner --------------------------------------------------------------------------------------------------
 
     def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-        if self.export is not None and not Path(self.export).exists():
-            from nasplug.spaces.modules.superkernel_export import write_onnx
-
-            seed = run_seed(rng)
-            pixels = self.data_set.train.images
-            write_onnx(self.winner(seed), Path(self.export), tuple(pixels.shape[1:]))
+        if self.export is not None:
+            self._exported(run_seed(rng), Path(self.export))
         return super()._candidates(history, n, rng)
+
+    def _exported(self, seed: int, path: Path) -> None:
+        """Write the network of a seed's run, unless the file holds it."""
+        from nasplug.spaces.modules.onnx_files import note_of, require_onnx, write_onnx
+
+        require_onnx()  # before anything is trained
+        selected = self.whole_space.to_string(self.selected(seed)[None])[0]
+        note = f"{self.run(seed).folder.name} {selected}"
+        if note_of(path) != note:
+            image = self.data_set.train.images.shape[1:]
+            write_onnx(self.winner(seed), path, (int(image[0]), int(image[1]), int(image[2])), note=note)
 
     def selected(self, seed: int) -> NDArray[np.int64]:
         """Return the network that the last stage of a seed's run selects, ``(s,)``, training what is missing."""

@@ -101,4 +101,7 @@ def read_tasks(path: Path, total: int) -> Tasks:
         isinstance(name, str) and isinstance(classes, list) for name, classes in content.items()
     ):
         raise DataError(f"{path} holds no tasks; {expected}")
-    return Tasks(content, total)
+    try:
+        return Tasks(content, total)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

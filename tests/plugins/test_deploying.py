@@ -59,6 +59,7 @@ def test_a_table_of_every_task_and_budget_and_its_networks(folder, tasks, tmp_pa
         assert row["predicted"] == row["measured"] == true
         assert row["met"] == (row["budget"] > 1000)
         assert 0 <= row["accuracy"] <= 1
+        assert row["split"] == "test"
     assert [row["architecture"] for row in rows[1::2]] == [CHEAPEST] * 2
     assert all(58_000 < row["predicted"] <= 60_000 for row in rows[::2])
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -66,7 +67,9 @@ def test_a_table_of_every_task_and_budget_and_its_networks(folder, tasks, tmp_pa
     for i, row in enumerate(rows):
         saved = torch.load(networks / f"{i:02d}-{row['task']}.pt", weights_only=True)
         assert saved["classes"] == row["classes"]
-        net = network(SPACE.from_string([saved["architecture"]])[0], classes=5, in_channels=1, **ELASTIC_SMALL)
+        assert saved["sizes"] == {"classes": 5, "in_channels": 1, **ELASTIC_SMALL}
+        assert saved["image"] == [1, 8, 8]
+        net = network(SPACE.from_string([saved["architecture"]])[0], **saved["sizes"])
         net.load_state_dict(saved["weights"])
         session = onnxruntime.InferenceSession(str(networks / f"{i:02d}-{row['task']}.onnx"))
         (logits,) = session.run(None, {"images": digits})

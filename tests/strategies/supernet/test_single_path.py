@@ -14,6 +14,7 @@ from nasplug.errors import InputError, TrainingError, UnknownNameError
 from nasplug.spaces import NASBench201, NASBenchMacro, SinglePathDigits, SinglePathImageNet
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.layout import MACRO_SMALL
+from nasplug.spaces.modules.onnx_files import note_of
 from nasplug.strategies import History, trial_rng
 from nasplug.strategies.supernet.priced import Price
 from nasplug.strategies.supernet.single_path import SinglePathNAS
@@ -214,6 +215,10 @@ def test_search_and_export_in_one(tmp_path):
     written = path.stat().st_mtime_ns
     strategy.propose(History.empty(MACRO), 1, trial_rng(0, 0))
     assert path.stat().st_mtime_ns == written
+    strategy.propose(History.empty(MACRO), 1, trial_rng(1, 0))  # another run's network takes its place
+    assert note_of(path) == f"{strategy.run(1).folder.name} {MACRO.to_string(strategy.selected(1)[None])[0]}"
+    path.write_bytes(b"no network")
+    assert note_of(path) == ""
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
