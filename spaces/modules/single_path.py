@@ -200,8 +200,8 @@ class Supernet(nn.Module):
     def probabilities(self) -> list[NDArray[np.float64]]:
         """Return how likely each choice of a site is, ``(k,)`` a site, each decision drawn by its sigmoid.
 
-        The likeliest choice of every site is :meth:`genotype`'s but for ties of rounding; the others follow by how
-        little the margins speak against them.
+        Norms behind a soft decision are those of the softened kernel. The likeliest choice of a site need not be
+        :meth:`genotype`'s: skip is one outcome, what is left is shared by all blocks.
         """
         gates = list(self.gates.values())
         for gate in gates:

@@ -237,7 +237,8 @@ class NestedSqueeze(nn.Module):
     def forward(self, x: Tensor, taken: Sequence[Tensor]) -> Tensor:
         units = torch.cat([one.expand(size) for one, size in zip(taken, self.sizes, strict=True)])
         squeezed = F.relu(self.reduce(x.mean((2, 3), keepdim=True))) * units.view(-1, 1, 1)
-        return x * (1 - taken[0] + taken[0] * torch.sigmoid(self.excite(squeezed)))
+        there = taken[0].clamp(max=1)  # dropout of decisions makes what stays more than 1
+        return x * (1 - there + there * torch.sigmoid(self.excite(squeezed)))
 
     def force(self, width: int | None) -> None:
         """Take the ``width``-th width, 0 for none; None lets the weights decide again."""
@@ -293,7 +294,11 @@ class SuperBlock(nn.Module):
         out = self.branch(x, shape)
         if self.residual:
             return out + x
-        return out if self.shortcut is None else out + (1 - shape.keep) * self.shortcut(x)
+        if self.shortcut is None:
+            return out
+        return out + (1 - shape.keep).clamp(min=0) * self.shortcut(
+            x
+        )  # dropout of decisions makes what stays more than 1
 
     def branch(self, x: Tensor, shape: Shape) -> Tensor:
         """Return what the block adds to its input."""

@@ -61,7 +61,9 @@ class SinglePathNAS(SupernetStrategy):
 
     What a network may cost is the budget of the space (``--max-latency`` and ``--cost-model``,
     :func:`nasplug.cost_models.constraint.affordable`), or ``target``; lambda is then found during the search, and what
-    is proposed costs at most that, and little less. With ``trade_off`` lambda stays as it is given.
+    a stage selects costs at most that, and little less. With ``trade_off`` lambda stays as it is given, and a stage
+    selects what is decided at its end. Behind that, proposals are the networks whose choices were taken most often, of
+    all in a space that can be enumerated, else one change away; then random ones, which keep the target too.
 
     Differs from the published code: norms are divided by the root of the size of their group, without which the
     thresholds do not learn (``faithful`` leaves them as they were); any cost model will do, and no entry of a table is
@@ -87,9 +89,9 @@ class SinglePathNAS(SupernetStrategy):
             proposal then waits for the end.
 
     Raises:
-        InputError: a target beyond the cheapest or dearest network, a cost model of another space or one that is not
-            fitted, a number out of range, an export into no folder; while training, a fixed lambda at which every
-            layer that can be skipped is.
+        InputError: a target beyond the cheapest or dearest network, a target or budget beside a fixed lambda, a cost
+            model of another space or one that is not fitted, a number out of range, an export into no folder; while
+            training, a fixed lambda at which every layer that can be skipped is.
         UnknownNameError: another size of networks or cost model.
     """
 
@@ -125,6 +127,11 @@ class SinglePathNAS(SupernetStrategy):
             )
         if self.trade_off is not None and not 0 <= self.trade_off < float("inf"):
             raise InputError(f"a trade-off is a finite number of at least 0, got {self.trade_off}")
+        if self.trade_off is not None and (self.target is not None or self.bound is not None):
+            raise InputError(
+                f"with trade_off={self.trade_off:g} lambda stays, and nothing is aimed at; leave it out, or the target "
+                "or budget"
+            )
         if self.export is not None and not Path(self.export).absolute().parent.is_dir():
             raise InputError(f"cannot export to {self.export}: there is no folder {Path(self.export).parent}; make it")
         if self.target is not None and self.bound is not None:
@@ -224,7 +231,7 @@ class SinglePathNAS(SupernetStrategy):
         epochs = self._stages(images)
         recipe = Recipe(
             epochs,
-            round(self.warm_up * epochs),
+            min(round(self.warm_up * epochs), epochs - 1),
             self.batch_size,
             self.learning_rate,
             threshold_rate=self.threshold_rate,
@@ -240,6 +247,19 @@ class SinglePathNAS(SupernetStrategy):
         if self.export is not None:
             self._exported(run_seed(rng), Path(self.export))
         return super()._candidates(history, n, rng)
+
+    def _rest(self, rng: np.random.Generator) -> Space:
+        price = self.price(self.data_set)
+        target = self.aimed(price)
+        if target is None or self.bound is not None:
+            return self.space
+        run = self.run(run_seed(rng))
+        selection = run.selection(run.stages - 1)
+        assert selection is not None
+        known = selection.ranking[:64]
+        return Subspace(
+            self.space, lambda rows: price.of(rows) <= target, f"cost <= {target:g}", known[self.space.valid(known)]
+        )
 
     def _exported(self, seed: int, path: Path) -> None:
         """Write the network of a seed's run, unless the file holds it."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from nasplug.errors import InputError, TrainingError
-from nasplug.spaces import Genotypes
+from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules.recalibration import recalibrate
 from nasplug.spaces.modules.single_path import Supernet
 from nasplug.strategies.supernet.data import Halves
@@ -24,7 +24,7 @@ from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.priced import Price
 from nasplug.strategies.supernet.ranking import LONGEST
 
-__all__ = ["Aim", "Recipe", "SuperkernelTraining", "nearest"]
+__all__ = ["Aim", "Recipe", "SuperkernelTraining", "likeliest", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SuperkernelTraining(Method):
     it costs less. Behind a batch norm the loss does not feel a whole channel's scale: what is on only feels the price,
     what is off only feels what it is missed for, so decisions go on and off, and the share of the time that one is on
     tells what it is worth for what it costs. A stage selects, of the networks that meet the target, the one whose
-    choices were taken most often (:func:`nearest`).
+    choices were taken most often (:func:`nearest`); without a target, what is decided at its end.
 
     Args:
         net: the supernet.
@@ -121,14 +121,14 @@ class SuperkernelTraining(Method):
         decided = self.net.genotype()
         facts |= {"lambda": self.trade_off, "cost": float(self.price.of(decided[None])[0])}
         warming = self.done < self.recipe.warm_up
+        facts["decided"] = self.net.space.to_string(decided[None])[0]
+        if warming:  # nothing has been asked of the decisions yet
+            return Selection(decided[None][:0], facts)
         if self.aim.target is None:
             self._require_layers(decided)
-            ranking = decided[None]
+            ranking = likeliest(self.price.space, self.frequencies(), decided)
         else:
             ranking = nearest(self.price, self.frequencies(), self.aim.target, self.aim.slack)
-        facts["decided"] = self.net.space.to_string(decided[None])[0]
-        if warming and self.done + 1 < self.stages:  # nothing has been asked of the decisions yet
-            return Selection(ranking[:0], facts)
         facts |= {"selected_cost": float(self.price.of(ranking[:1])[0]), "valid": self.held_out(ranking[0])}
         return Selection(ranking[:LONGEST], facts)
 
@@ -222,6 +222,27 @@ class SuperkernelTraining(Method):
             seen.copy_(given)
 
 
+def likeliest(space: Space, likely: Sequence[NDArray[np.float64]], first: NDArray[np.int64]) -> Genotypes:
+    """Return networks, likeliest first, ``(r, s)``: all of an enumerable space, else one's neighbours.
+
+    Args:
+        space: of the networks.
+        likely: probability of each choice of each site, ``(k,)`` a site.
+        first: what leads, ``(s,)``.
+    """
+    pool = space.all() if space.enumerable else space.neighbors(first)
+    pool = pool[(pool != first).any(axis=1)]
+    return np.concatenate([first[None], pool[np.argsort(-_total(likely, pool), kind="stable")]])
+
+
+def _total(likely: Sequence[NDArray[np.float64]], rows: Genotypes) -> NDArray[np.float64]:
+    """Return the log likelihood of networks ``(n, s)``, ``(n,)``."""
+    total: NDArray[np.float64] = np.sum(
+        [np.log(np.maximum(one, 1e-12))[rows[:, site]] for site, one in enumerate(likely)], axis=0
+    )
+    return total
+
+
 def nearest(price: Price, likely: Sequence[NDArray[np.float64]], target: float, slack: float) -> Genotypes:
     """Return networks that cost at most ``target`` and little less, likeliest first, ``(r, s)``.
 
@@ -238,14 +259,13 @@ def nearest(price: Price, likely: Sequence[NDArray[np.float64]], target: float, 
     Raises: InputError where nothing is found that costs so little.
     """
     space = price.space
-    scores = [np.log(np.maximum(one, 1e-12)) for one in likely]
     if space.enumerable:
         pool = space.all()
     else:
-        first = _changed(price, scores, target, slack)
+        first = _changed(price, [np.log(np.maximum(one, 1e-12)) for one in likely], target, slack)
         pool = np.concatenate([first[None], space.neighbors(first)])
     costs = price.of(pool)
-    total = np.sum([score[pool[:, site]] for site, score in enumerate(scores)], axis=0)
+    total = _total(likely, pool)
     allowed = costs <= target
     if not allowed.any():
         raise InputError(f"no network of {space.name!r} was found that costs at most {target:g}; {costs.min():g} does")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from nasplug.cost_models.pixel1 import Pixel1
 from nasplug.errors import InputError, MissingDependencyError
 from nasplug.spaces import NASBench201, NASBenchMacro, SinglePathDigits, SinglePathImageNet, SinglePathImageNetSE
 from nasplug.spaces.modules.build import network
@@ -16,8 +17,9 @@ from nasplug.spaces.modules.layout import SinglePathSizes
 from nasplug.spaces.modules.onnx_files import fold_batch_norms, write_onnx
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.spaces.modules.single_path import Supernet
-from nasplug.spaces.modules.superkernel import SuperBlock
+from nasplug.spaces.modules.superkernel import JointKernel, NestedSqueeze, SuperBlock
 from nasplug.spaces.modules.superkernel_export import extract
+from nasplug.strategies.supernet.priced import Price
 
 IMAGENET = SinglePathImageNet()
 WINNER = IMAGENET.from_string(["33 33 33 --|56 33 33 33|56 33 33 33|56 53 53 53|56 56 56 56"])
@@ -211,3 +213,41 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'nasplug\[onnx\]'"):
         write_onnx(net, tmp_path / "net.onnx", (1, 8, 8))
+
+
+# -- the price of a real supernet --------------------------------------------------------------------------------------
+
+
+def test_a_forced_supernet_costs_what_the_table_says():
+    net, space, model = supernet("imagenet"), IMAGENET, Pixel1(space=IMAGENET)
+    price = Price(space, model.predict)
+    for row in [WINNER[0], *space.sample(6, np.random.default_rng(0))]:
+        net.force(row)
+        assert float(price.expected(net.choices())) == pytest.approx(model.predict(row[None])[0], rel=1e-9)
+    net.force(None)
+
+
+def test_a_higher_threshold_never_makes_a_network_dearer():
+    net, price = supernet("imagenet"), Price(IMAGENET, Pixel1(space=IMAGENET).predict)
+    for blocks in (net.blocks[:10], []):  # some layers skipped, then none
+        for block in blocks:
+            if block.kernel.keep is not None:
+                nn.init.constant_(block.kernel.keep.threshold, 1e6)
+        net.zero_grad()
+        price.expected(net.choices()).backward()
+        slopes = torch.stack([gate.threshold.grad for gate in net.gates.values()])
+        assert (slopes <= 0).all()
+        assert (slopes < 0).any()
+
+
+def test_dropout_of_decisions_leaves_shortcuts_and_squeezes_what_they_are():
+    kernel = JointKernel(24).double()
+    block = SuperBlock(kernel, 4, 8, 2, shortcut=True).double().eval()
+    x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    kernel.keep.factor = 1 / 0.6
+    torch.testing.assert_close(block(x), block.branch(x, kernel()))  # kept, and nothing of the shortcut
+    kernel.keep.factor = 0.0
+    torch.testing.assert_close(block(x) - block.branch(x, kernel()), block.shortcut(x))
+    squeeze, h = NestedSqueeze(6, (2, 4)).double(), torch.rand(2, 6, 3, 3).double()
+    taken = [one / 0.6 for one in squeeze.indicators()]
+    assert (squeeze(h, taken) >= 0).all()  # what is not negative is weighed by a sigmoid

@@ -109,6 +109,44 @@ def test_a_higher_price_buys_cheaper_networks():
     assert cost(0.0) > cost(1.0)
 
 
+@pytest.mark.parametrize("warm_up", [0.0, 0.9])
+def test_the_last_epoch_is_never_a_warm_up(warm_up):
+    found = selections(built(f"{QUICK},warm_up={warm_up},target=0.13"))
+    assert [len(one.ranking) > 0 for one in found] == [warm_up == 0.0, warm_up == 0.0, True]
+    assert found[-1].facts["lambda"] != 1.0
+
+
+def test_behind_what_is_decided_come_those_that_were_taken_most_often():
+    strategy = built(f"{QUICK},trade_off=0.01")
+    last = selections(strategy)[-1]
+    method = strategy.run(0).method()
+    np.testing.assert_array_equal(last.ranking[0], method.net.genotype())
+    scores = sum(np.log(one[last.ranking[1:, site]]) for site, one in enumerate(method.frequencies()))
+    assert (np.diff(scores) <= 1e-9).all()
+    assert len(last.ranking) == 1000
+
+
+def test_what_follows_the_ranking_keeps_the_target():
+    model = registry.configure("cost model", "pixel1", IMAGENET)
+    strategy = built("single-path:images=few,epochs=2,cost_model=pixel1,target=80", IMAGENET)
+    rows = strategy.propose(History.empty(IMAGENET), 150, trial_rng(0, 0))
+    assert len(np.unique(IMAGENET.keys(rows))) == 150
+    assert (model.predict(rows) <= 80).all()
+
+
+def test_an_optuna_study_asks_it():
+    optuna = pytest.importorskip("optuna")
+    from nasplug.plugins.optuna import NasSampler
+
+    strategy = built(f"{QUICK},target=0.13")
+    study = optuna.create_study(sampler=NasSampler(strategy, seed=0))
+    names = {p.name: list(p.choices) for p in MACRO.parameters}
+    study.optimize(lambda t: float(len([t.suggest_categorical(n, c) for n, c in names.items()])), n_trials=3)
+    rows = MACRO.from_params([trial.params for trial in study.trials])
+    assert len(np.unique(MACRO.keys(rows))) == 3
+    assert (megaflops(rows) <= 0.13).all()
+
+
 # -- the likeliest within a target -------------------------------------------------------------------------------------
 
 
@@ -263,6 +301,8 @@ def test_options_out_of_range_are_refused():
         ("trade_off=-1.0", MACRO, "at least 0, got -1"),
         ("export=/no/such/folder/net.onnx", MACRO, "there is no folder /no/such/folder"),
         ("target=1.0", part, "the budget of 1.15 is the target"),
+        ("target=0.1,trade_off=1.0", MACRO, "with trade_off=1 lambda stays, and nothing is aimed at"),
+        ("trade_off=1.0", part, "with trade_off=1 lambda stays, and nothing is aimed at"),
         ("cost_model=pixel1", part, "the budget has its own cost model"),
         ("", NASBench201(), "no supernet of the space 'nasbench201'"),
     ):
