@@ -29,7 +29,7 @@ from nasplug.images import load_images
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.build import network
-from nasplug.spaces.modules.layout import ELASTIC_SMALL
+from nasplug.spaces.modules.layout import ELASTIC_SMALL, SINGLE_PATH_SMALL
 
 __all__ = ["TrainedBenchmark"]
 
@@ -40,6 +40,9 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "vgg-widths": {},
     "resnet-widths": {},
     "mobilenet-widths": {},
+    "single-path-digits": {},
+    "single-path-imagenet": SINGLE_PATH_SMALL,
+    "single-path-imagenet-se": SINGLE_PATH_SMALL,
 }
 """Sizes for images of 8x8 pixels, by space; those of the tables that this project measured, where it did."""
 
@@ -77,7 +80,8 @@ class TrainedBenchmark(Benchmark):
 
     Args:
         images: ``digits``, ``cifar10`` or ``cifar100``.
-        space: a space with torch networks: ``nasbench201``, ``nasbench-macro``, ``darts``.
+        space: a space with torch networks: ``nasbench201``, ``nasbench-macro``, ``darts``, ``elastic``, the spaces of
+            widths and of Single-Path NAS.
         root: folder of the CIFAR files.
         epochs: of the schedule; None takes 6 for digits, 12 for CIFAR. Networks of two schedules share nothing, as
             the learning rate at an epoch depends on the length of the whole.

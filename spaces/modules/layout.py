@@ -19,6 +19,7 @@ __all__ = [
     "ELASTIC_SMALL",
     "MACRO_SMALL",
     "SINGLE_PATH_SIZES",
+    "SINGLE_PATH_SMALL",
     "DARTSCell",
     "MacroLayer",
     "SinglePathSizes",
@@ -34,6 +35,18 @@ ELASTIC_SMALL: dict[str, Any] = {"stem": 8, "widths": (8, 12, 16), "strides": (1
 
 MACRO_SMALL: dict[str, Any] = {"stem": 4, "width": 64, "strides": (2, 2, 1)}
 """Sizes of a NAS-Bench-Macro network for images of 8 x 8; the defaults are for 32 x 32."""
+
+
+SINGLE_PATH_SMALL: dict[str, Any] = {
+    "stem": 8,
+    "stem_stride": 1,
+    "first": 4,
+    "widths": (4, 8, 12, 12, 16),
+    "strides": (1, 2, 1, 1, 2),
+    "final": 24,
+    "width": 64,
+}
+"""Sizes of a network of Single-Path NAS's ImageNet space for images of 8 x 8; the defaults are the published ones."""
 
 
 class MacroLayer(NamedTuple):

@@ -16,7 +16,7 @@ from nasplug.errors import InputError, UnknownNameError
 from nasplug.images import Images
 from nasplug.spaces import Genotypes, NASBenchMacro, Space
 from nasplug.spaces.modules import complexity
-from nasplug.spaces.modules.layout import MACRO_SMALL
+from nasplug.spaces.modules.layout import MACRO_SMALL, SINGLE_PATH_SMALL
 from nasplug.spaces.nasbench_macro import STAGES
 from nasplug.spaces.subspace import Subspace
 from nasplug.strategies.base import run_seed
@@ -31,20 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SinglePathNAS"]
 
-_NARROW: Mapping[str, Any] = {
-    "stem": 8,
-    "stem_stride": 1,
-    "first": 4,
-    "widths": (4, 8, 12, 12, 16),
-    "strides": (1, 2, 1, 1, 2),
-    "final": 24,
-    "width": 64,
-}
 _SMALL: Mapping[str, Mapping[str, Any]] = {
     "nasbench-macro": MACRO_SMALL,
     "single-path-digits": {},
-    "single-path-imagenet": _NARROW,
-    "single-path-imagenet-se": _NARROW,
+    "single-path-imagenet": SINGLE_PATH_SMALL,
+    "single-path-imagenet-se": SINGLE_PATH_SMALL,
 }
 """Sizes of networks for images of up to 16x16 pixels, by space."""
 

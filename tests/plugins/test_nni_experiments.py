@@ -32,7 +32,6 @@ from nasplug.plugins.nni.spaces import search_space  # noqa: E402
 EXAMPLES = sorted((ROOT / "examples" / "nni").glob("*.yml"))
 WITHOUT_EXAMPLE: dict[str, str] = {
     **dict.fromkeys(("darts", "darts-pt-fixed-alpha", "spos"), "as darts-pt, with that name in its place"),
-    "single-path": "as darts-pt, with that name, a space it knows, and cost_model and max_latency of a budget",
 }
 """Strategy -> why it has no experiment of its own."""
 
