@@ -10,16 +10,26 @@ is left out, and said so. Targets are shares of the way from the cheapest to the
 that resize, as the method always does.
 
     single-path   the strategy with its defaults; lambda is found during the search
-    spos          separate paths, one random path a step, the same number of images; then the best of 50 random chains
-                  at the cost that single-path reached, by shared weights with statistics of their own
-    random        mean of all chains that cost as much as the one found, to 2.5 %: what random search expects to buy
-    kept          the same among chains that keep the layers that resize: what is left when that rule is accounted for
+    spos          a re-implementation of single-path one-shot on separate paths, of the same sizes: one random path a
+                  step, the same images, batches and label smoothing; then the best of 50 random chains at the cost that
+                  single-path reached, by shared weights with statistics of their own. It keeps the layers that resize,
+                  in training and search, as single-path does
+    random        the mean of all chains that cost as much as the one found, to 2.5 %: one random draw
+    kept          the mean of those among them that keep the layers that resize
 
-Intervals are bootstraps over runs of the difference to random at equal cost. Defaults were chosen with
-seeds 0 and 1 on NAS-Bench-Macro; reported are seeds 200, 201, ... (--first), and digits-macro had no part in it.
+Keeping the layers that resize is worth something without any search: ``kept`` above ``random``. So what is asked for is
+that single-path is above ``kept``, too. "in 5 %" is how many selections cost at most the target and at least 0.95 of
+it, which the selection enforces; "decided" is how often the thresholds had decided for the very network by themselves.
 
-The second part trains both kinds of supernet in turns, in this process with one thread, on random images: parameters,
-numbers kept for the backward pass, time of a step, and peak memory of a process of its own for each.
+Intervals are bootstraps over seeds of differences at equal cost; over all targets, over seeds within each target.
+Defaults were chosen with seeds 0 and 1 on NAS-Bench-Macro, by its test accuracies and on smaller networks than these;
+reported are seeds 200, 201, ... (--first). Other seeds do not hold out a table: digits-macro is the one that had no
+part in the choice.
+
+The second part trains supernets in turns, in this process with one thread, on random images: "single", with all that a
+step under the price does (decisions, price, two optimisers, clipping); "separate", the mixture of all paths; and
+"one path", the same weights with a random path a step. Printed: parameters, bytes kept for the backward pass, time of a
+step, and peak memory of a process of its own for each.
 
 OUT/single_path.png shows what was found among all chains (needs matplotlib). Finished searches are kept under
 OUT/kept: the same command goes on where it was interrupted.
@@ -33,6 +43,7 @@ import math
 import subprocess
 import sys
 import time
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +58,7 @@ from nasplug.benchmarks import open_benchmark
 from nasplug.benchmarks.compare import environment, one_thread
 from nasplug.benchmarks.importers.common import ImportOptions
 from nasplug.benchmarks.importers.macro import import_macro
-from nasplug.benchmarks.statistics import bootstrap_ci
+from nasplug.benchmarks.statistics import stratified_ci
 from nasplug.cost_models.constraint import affordable
 from nasplug.cost_models.lookup import Lookup
 from nasplug.errors import InputError
@@ -60,6 +71,7 @@ from nasplug.spaces.modules.nasbench_macro import InvertedResidual
 from nasplug.spaces.modules.recalibration import recalibrate
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.strategies.supernet.data import Halves, halves
+from nasplug.strategies.supernet.priced import Price
 from nasplug.strategies.supernet.single_path import SinglePathNAS
 
 MACRO = NASBenchMacro()
@@ -67,6 +79,8 @@ DIGITS = {**MACRO_SMALL, "in_channels": 1}
 TARGETS = (0.25, 0.45, 0.65)
 CANDIDATES = 50
 NEAR = 0.025
+RESIZING = [0, 2, 5]
+"""Sites of the layers that resize."""
 
 Floats = NDArray[np.float64]
 
@@ -99,17 +113,19 @@ def truths(data: Path | None) -> dict[str, tuple[Floats, Floats]]:
 # -- searches ----------------------------------------------------------------------------------------------------------
 
 
-def run(options: argparse.Namespace, table: str, accuracy: Floats, costs: Floats, share: float, seed: int) -> Any:
+def run(
+    table: str, accuracy: Floats, costs: Floats, share: float, seed: int, epochs: int | None, peer: bool, folder: Path
+) -> Any:
     """Return what one search found, and what chains of equal cost are worth."""
     rows = MACRO.all()
-    kept = (rows[:, [0, 2, 5]] > 0).all(axis=1)
+    kept = (rows[:, RESIZING] > 0).all(axis=1)
     target = float(costs[kept].min() + share * (costs[kept].max() - costs[kept].min()))
     model = Lookup(space=MACRO).fit(rows, costs)
     with one_thread():
         torch.set_num_threads(1)
         space = affordable(MACRO, model, target)
-        more = {"epochs": options.epochs} if options.epochs else {}
-        strategy = SinglePathNAS(space=space, folder=str(options.out / "runs"), **more)
+        more = {"epochs": epochs} if epochs else {}
+        strategy = SinglePathNAS(space=space, folder=str(folder), **more)
         begun = time.process_time()
         stage = strategy.run(seed).selection(strategy.run(seed).stages - 1)
         seconds = time.process_time() - begun
@@ -117,7 +133,7 @@ def run(options: argparse.Namespace, table: str, accuracy: Floats, costs: Floats
         found = int(MACRO.index(stage.ranking[:1])[0])
         near = np.abs(costs / costs[found] - 1) <= NEAR
         data = halves(load_images("digits"), share=strategy.share)
-        peer = spos(data, rows[near], strategy.run(seed).stages, seed) if not options.quick else -1
+        other = spos(data, rows[near & kept], strategy.run(seed).stages, seed) if peer else None
     row = {
         "table": table,
         "share": share,
@@ -126,13 +142,14 @@ def run(options: argparse.Namespace, table: str, accuracy: Floats, costs: Floats
         "cost": float(costs[found]),
         "lambda": stage.facts["lambda"],
         "architecture": MACRO.to_string(rows[[found]])[0],
+        "decided": stage.facts["decided"],
         "accuracy": float(accuracy[found]),
         "random": float(accuracy[near].mean()),
         "kept": float(accuracy[near & kept].mean()),
         "best": float(accuracy[near].max()),
         "search_cpu_s": seconds,
     }
-    return row | ({"spos": float(accuracy[MACRO.index(peer[None])[0]])} if not isinstance(peer, int) else {})
+    return row if other is None else row | {"spos": float(accuracy[MACRO.index(other[None])[0]])}
 
 
 class Paths(nn.Module):
@@ -148,7 +165,7 @@ class Paths(nn.Module):
         if self.path is not None:
             return self.operations[self.path](x)  # type: ignore[no-any-return]
         weights = torch.softmax(self.logits, dim=0)
-        return sum((w * f(x) for w, f in zip(weights, self.operations, strict=True)), torch.zeros(()))
+        return reduce(torch.add, (w * f(x) for w, f in zip(weights, self.operations, strict=True)))
 
 
 def separate(space: Space, **sizes: Any) -> nn.Module:
@@ -188,9 +205,12 @@ def spos(data: Halves, among: Genotypes, epochs: int, seed: int) -> NDArray[np.i
         for group in optimizer.param_groups:
             group["lr"] = 0.025 * (1 + math.cos(math.pi * epoch / epochs))
         for images, labels in data.weights.batches(64, [seed, 1, epoch]):
-            walk(MACRO.sample(1, rng)[0])
+            path = MACRO.sample(1, rng)[0]
+            path[RESIZING] = rng.integers(1, 3, size=len(RESIZING))
+            walk(path)
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(net(images.contiguous(memory_format=torch.channels_last)), labels).backward()
+            logits = net(images.contiguous(memory_format=torch.channels_last))
+            F.cross_entropy(logits, labels, label_smoothing=0.1).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimizer.step()
     looked = among[rng.permutation(len(among))[:CANDIDATES]]
@@ -207,8 +227,23 @@ def spos(data: Halves, among: Genotypes, epochs: int, seed: int) -> NDArray[np.i
 
 def told(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Print a line a table and target, one a table over all; return those."""
-    heading = ("target", "cost", "single-path", "spos", "random", "kept", "best", "above random", "95 %", "in 5 %")
-    print(f"\n{'table':<24}" + "".join(f"{one:>14}" for one in heading))
+    heading = (
+        "target",
+        "cost",
+        "single-path",
+        "spos",
+        "random",
+        "kept",
+        "best",
+        "above random",
+        "95 %",
+        "above kept",
+        "95 %",
+        "in 5 %",
+        "decided",
+    )
+    widths = (14, 14, 14, 14, 14, 14, 14, 14, 16, 14, 16, 8, 9)
+    print(f"\n{'table':<24}" + "".join(f"{one:>{width}}" for one, width in zip(heading, widths, strict=True)))
     rows = []
     tables = sorted({one["table"] for one in runs})
     for table in tables:
@@ -219,20 +254,24 @@ def told(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             def column(key: str, part: list[dict[str, Any]] = part) -> Floats:
                 return np.array([one.get(key, math.nan) for one in part])
 
-            above = column("accuracy") - column("random")
-            low, high = bootstrap_ci(above)
+            def above(key: str, part: list[dict[str, Any]] = part, shares: Any = shares) -> tuple[float, list[float]]:
+                """Return the mean difference to a column, and its interval: over seeds, within each target."""
+                gains = [
+                    np.array([one["accuracy"] - one.get(key, math.nan) for one in part if one["share"] == at])
+                    for at in shares
+                ]
+                gains = [gain for gain in gains if len(gain)]
+                return float(np.mean([gain.mean() for gain in gains])), list(stratified_ci(gains))
+
             hit = float(((column("cost") <= column("target")) & (column("cost") >= 0.95 * column("target"))).mean())
             row = {
                 "table": table,
                 "target": float(column("target").mean()) if share is not None else None,
                 "cost": float(column("cost").mean()),
                 **{key: float(column(key).mean()) for key in ("accuracy", "spos", "random", "kept", "best")},
-                "above_random": float(above.mean()),
-                "above_random_ci95": [low, high],
-                "above_kept": float((column("accuracy") - column("kept")).mean()),
-                "above_kept_ci95": list(bootstrap_ci(column("accuracy") - column("kept"))),
-                "above_spos": float((column("accuracy") - column("spos")).mean()),
-                "above_spos_ci95": list(bootstrap_ci(column("accuracy") - column("spos"))),
+                **{f"above_{key}": above(key)[0] for key in ("random", "kept", "spos")},
+                **{f"above_{key}_ci95": above(key)[1] for key in ("random", "kept", "spos")},
+                "decided": float(np.mean([one["decided"] == one["architecture"] for one in part])),
                 "within_5pct": hit,
                 "runs": len(part),
             }
@@ -240,14 +279,23 @@ def told(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             label = f"{row['target']:.4g}" if share is not None else "all"
             print(f"{table if share == shares[0] else '':<24}{label:>14}{row['cost']:>14.4g}"
                   + "".join(f"{row[key]:>14.3f}" for key in ("accuracy", "spos", "random", "kept", "best"))
-                  + f"{row['above_random']:>14.3f}{f'{low:.3f}, {high:.3f}':>14}{hit:>14.0%}")  # fmt: skip
+                  + "".join(f"{row[f'above_{key}']:>14.3f}{interval(row[f'above_{key}_ci95']):>16}"
+                            for key in ("random", "kept"))
+                  + f"{hit:>8.0%}{row['decided']:>9.0%}")  # fmt: skip
     return rows
+
+
+def interval(ends: list[float]) -> str:
+    return f"{ends[0]:.3f}, {ends[1]:.3f}"
 
 
 def draw(runs: list[dict[str, Any]], tables: dict[str, tuple[Floats, Floats]], path: Path) -> None:
     """Write what was found in the cloud of all chains as one picture, a panel a table."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        print("no matplotlib, no picture")
+        return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -280,25 +328,45 @@ CASES: dict[str, tuple[Space, dict[str, Any], tuple[int, int, int, int]]] = {
 }
 
 
-def supernet(case: str, kind: str) -> nn.Module:
-    space, sizes, _ = CASES[case]
-    with seeded(0):
-        net = single_path.Supernet(space, **sizes) if kind == "single" else separate(space, **sizes)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+KINDS = ("single", "separate", "one path")
 
 
-def step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(net(images), labels).backward()
-    optimizer.step()
+class Training:
+    """A supernet and its optimisers, and what a step of training is."""
 
+    def __init__(self, case: str, kind: str):
+        space, sizes, shape = CASES[case]
+        with seeded(0):
+            net = single_path.Supernet(space, **sizes) if kind == "single" else separate(space, **sizes)
+        self.net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.labels = torch.arange(shape[0]) % 10
+        self.price: Price | None = None
+        self.rng = np.random.default_rng(0) if kind == "one path" else None
+        weights = self.net.parameters()
+        if isinstance(self.net, single_path.Supernet):
+            given = {"classes": 10, "in_channels": shape[1], **sizes} if space.name != "single-path-imagenet" else {}
+            self.price = Price(space, lambda rows: complexity.flops(space, rows, size=shape[-1], **given) / 1e6)
+            self.thresholds = torch.optim.Adam(self.net.thresholds(), lr=0.02, foreach=True)
+            weights = self.net.weights()
+        self.weights = torch.optim.SGD(list(weights), lr=0.01, momentum=0.9, foreach=True)
 
-def trained(case: str, kind: str) -> tuple[nn.Module, torch.optim.Optimizer, Tensor, Tensor]:
-    shape = CASES[case][2]
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    net = supernet(case, kind).train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    return net, optimizer, images.contiguous(memory_format=torch.channels_last), torch.arange(shape[0]) % 10
+    def step(self) -> None:
+        if self.rng is not None:
+            for part in self.net.modules():
+                if isinstance(part, Paths):
+                    part.path = int(self.rng.integers(len(part.operations)))
+        loss = F.cross_entropy(self.net(self.images), self.labels, label_smoothing=0.1)
+        if self.price is not None:
+            loss = loss + torch.log(self.price.expected(self.net.choices()))
+            self.thresholds.zero_grad(set_to_none=True)
+        self.weights.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.weights.step()
+        if self.price is not None:
+            self.thresholds.step()
 
 
 def kept_for_backward(net: nn.Module, images: Tensor) -> int:
@@ -330,9 +398,9 @@ def own_peak(case: str, kind: str) -> None:
     # Linux: the high-water mark so far is that of importing torch, and of the parent; begin it anew.
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    parts = trained(case, kind)
+    training = Training(case, kind)
     for _ in range(3):
-        step(*parts)
+        training.step()
     print(resident("VmHWM") - before)
 
 
@@ -343,36 +411,63 @@ def resident(name: str) -> float:
 
 
 def supernets(rounds: int) -> list[dict[str, Any]]:
-    """Print what both kinds of supernet cost, step by step in turns; return the rows."""
+    """Print what each kind of supernet costs, step by step in turns; return the rows."""
     print(f"\n{'supernet':<24}{'':>10}{'parameters':>14}{'kept MB':>10}{'step ms':>10}{'peak MB':>10}")
     rows = []
     torch.set_num_threads(1)
     for case in CASES:
-        parts = {kind: trained(case, kind) for kind in ("single", "separate")}
-        times: dict[str, list[float]] = {kind: [] for kind in parts}
+        trainings = {kind: Training(case, kind) for kind in KINDS}
+        times: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for turn in range(rounds + 2):
-            for kind, part in parts.items():
+            for kind, training in trainings.items():
                 begun = time.process_time()
-                step(*part)
+                training.step()
                 if turn >= 2:
                     times[kind].append(time.process_time() - begun)
         row: dict[str, Any] = {"space": case, "images": list(CASES[case][2])}
-        for kind, (net, _, images, _) in parts.items():
+        for kind, training in trainings.items():
             row[kind] = {
-                "parameters": count_params(net),
-                "kept_mb": kept_for_backward(net, images) / 2**20,
+                "parameters": count_params(training.net),
+                "kept_mb": kept_for_backward(training.net, training.images) / 2**20,
                 "step_ms": 1e3 * float(np.median(times[kind])),
                 "peak_mb": peak(case, kind),
             }
             cells = row[kind]
             print(f"{case if kind == 'single' else '':<24}{kind:>10}{cells['parameters']:>14,}{cells['kept_mb']:>10.1f}"
                   f"{cells['step_ms']:>10.1f}{cells['peak_mb']:>10.0f}")  # fmt: skip
-        row["ratio"] = {key: row["single"][key] / row["separate"][key] for key in row["single"]}
-        ratio = row["ratio"]
-        print(f"{'':<24}{'ratio':>10}{ratio['parameters']:>14.2f}{ratio['kept_mb']:>10.2f}{ratio['step_ms']:>10.2f}"
-              f"{ratio['peak_mb']:>10.2f}")  # fmt: skip
+        for other in KINDS[1:]:
+            ratio = {key: row["single"][key] / row[other][key] for key in row["single"]}
+            row[f"ratio to {other}"] = ratio
+            print(f"{'single / ' + other:>34}{ratio['parameters']:>14.2f}{ratio['kept_mb']:>10.2f}"
+                  f"{ratio['step_ms']:>10.2f}{ratio['peak_mb']:>10.2f}")  # fmt: skip
         rows.append(row)
     return rows
+
+
+def judged(rows: list[dict[str, Any]], costs: list[dict[str, Any]]) -> bool:
+    """Print what was asked for and whether it is met; both tables have to be here."""
+    asked = []
+    print()
+    for row in rows:
+        if row["target"] is None:
+            for key in ("random", "kept"):
+                sure = row[f"above_{key}_ci95"][0] > 0
+                asked.append(sure)
+                print(f"{row['table']}: above {key} at equal cost by {row[f'above_{key}']:.3f} points, interval clear "
+                      f"of zero: {yes(sure)}")  # fmt: skip
+            asked.append(row["within_5pct"] >= 0.9)
+            print(f"{row['table']}: {row['within_5pct']:.0%} of selections within 5 % of the target, at least 90 %: "
+                  f"{yes(asked[-1])}")  # fmt: skip
+    for row in costs:
+        ratio = row["ratio to separate"]
+        asked += [ratio["parameters"] <= 0.55, ratio["step_ms"] <= 0.6]
+        print(f"{row['space']}: {ratio['parameters']:.2f} of the parameters of separate paths, at most 0.55: "
+              f"{yes(asked[-2])}; {ratio['step_ms']:.2f} of a step's time, at most 0.6: {yes(asked[-1])}")  # fmt: skip
+    return all(asked) and len({row["table"] for row in rows}) == 2
+
+
+def yes(met: bool) -> str:
+    return "met" if met else "missed"
 
 
 def main() -> int:
@@ -396,23 +491,23 @@ def main() -> int:
     tables = truths(options.data)
     seeds = range(options.first, options.first + options.seeds)
     tasks = [
-        (table, *truth, share, seed) for seed in seeds for table, truth in tables.items() for share in options.targets
+        (table, *truth, share, seed, options.epochs, not options.quick, options.out / "runs")
+        for seed in seeds
+        for table, truth in tables.items()
+        for share in options.targets
     ]
-    remembered = Memory(options.out / "kept", verbose=0).cache(run)
-    runs = Parallel(n_jobs=options.jobs)(delayed(remembered)(options, *task) for task in tasks)
+    remembered = Memory(options.out / "kept", verbose=0).cache(run, ignore=["folder"])
+    runs = Parallel(n_jobs=options.jobs)(delayed(remembered)(*task) for task in tasks)
     rows = told(runs)
-    draw(runs, tables, options.out / "single_path.png")
     costs = supernets(3 if options.quick else 20)
-    overall = [row for row in rows if row["target"] is None]
-    met = all(row["above_random_ci95"][0] > 0 and row["within_5pct"] >= 0.9 for row in overall)
-    lean = costs[0]["ratio"]
-    met = met and lean["parameters"] <= 0.55 and lean["step_ms"] <= 0.6
+    met = judged(rows, costs)
     print(
         "\nPublished, ImageNet: 74.96 % top-1 at 79.48 ms on a Pixel 1, search in 8 epochs; random nets of the space "
         "73.78 % at 77.31 ms (quoted by a third party). Its winner by our table: 80.44 ms, 4,421,616 parameters."
     )
     summary = {"rows": rows, "runs": runs, "supernets": costs, "environment": environment()}
     (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    draw(runs, tables, options.out / "single_path.png")
     return 0 if met or options.quick else 1
 
 
