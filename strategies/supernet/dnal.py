@@ -42,6 +42,9 @@ LEAST_SCORE = math.log(KEPT / (1 - KEPT)) / LAST_SCALE
 CLEAR = 2 * LEAST_SCORE
 """Distance from zero of scores that are decided by a floor, a level or a budget: gates of 0.012 and 0.988."""
 
+LEAST_SHARE = 0.1
+"""Share of a layer's channels that a budget leaves where the network cannot do without the layer."""
+
 TIGHTENING = 0.6
 """Share of the gate epochs over which a budget is tightened; later gates hardly move."""
 
@@ -96,11 +99,14 @@ class Aim:
     Attributes:
         penalty: lambda of ``penalty * sum of w sigmoid(score)`` in the loss of the gates, as published; its pressure
             grows with the steps taken. None with a budget.
-        budget: largest share of the full network's cost, in (0, 1]. Every epoch ends with all scores shifted as a
-            penalty of the right size would have shifted them, and the share falls to the budget in the first epochs.
+        budget: largest share of the full network's cost, in (0, 1]. Scores then tell the channels of a group apart, not
+            groups from each other: every epoch ends with scores by rank, of which each group keeps the best
+            ``exp(-w x)``, x being what the budget asks; groups of one price keep one share of their channels. The share
+            of the cost falls to the budget in the first epochs.
         cost: ``count`` of channels (as published), ``params``, ``flops``, or a ``model`` that predicts milliseconds.
-            A channel's weight w is what its group costs a channel at the present widths, 1 on average.
-        floor: channels that every layer keeps which the network cannot do without.
+            A channel's weight w is what its group costs a channel in the full network, 1 on average.
+        floor: channels that every layer keeps which the network cannot do without; under a budget also a tenth of
+            its channels.
         start: score that all gates begin with; 0 as published.
 
     Raises: InputError for numbers out of range, or not exactly one of penalty and budget.
@@ -182,6 +188,8 @@ class Gating(Method):
         self._slim: fx.GraphModule | None = None
         self._masks: Masks | None = None
         self._full_accuracy = 0.0
+        self._levels: dict[str, float] = {}
+        self._means: dict[str, float] = {}
         self._optimizer = self._weight_optimizer(self.gated.weights(), phases.learning_rate)
         self._full_cost = self._cost(space.full)
 
@@ -192,7 +200,22 @@ class Gating(Method):
             raise InputError("the slim network is built when the gates are done; there is none yet")
         return self._slim
 
+    def prune(self, masks: Masks) -> None:
+        """Keep these channels, bool ``(C,)`` a group, instead of training gates: the next phase is that of tuning.
+
+        Raises: InputError before the weights are trained, or where masks leave a layer nothing to work on.
+        """
+        if self.done < self.phases.weight_epochs:
+            raise InputError(f"weights are trained for {self.phases.weight_epochs} epochs first, {self.done} are over")
+        self._masks = self.gated.settled(masks)
+        self.done = self.phases.weight_epochs + self.phases.gate_epochs
+
     def _advance(self) -> Selection:
+        selection = self._stage()
+        self.sound = selection.facts["valid"] > self._guess or self._full_accuracy <= self._guess
+        return selection
+
+    def _stage(self) -> Selection:
         phases = self.phases
         if self.done < phases.weight_epochs:
             self.gated.set_mode("open")
@@ -252,9 +275,10 @@ class Gating(Method):
             with torch.no_grad():
                 for one in scores:
                     one.fill_(self.aim.start)
+            self._means = dict.fromkeys(self.gated.gates, self.aim.start)
         scale = scale_at(epoch, self.phases.gate_epochs)
         self.gated.set_mode("soft", scale)
-        weights = self._cost_weights(self.space.full if self._masks is None else self._genotype(self._masks))
+        weights = self._cost_weights()
         facts: dict[str, Any] = self._gate_epoch(epoch, weights)
         if self.aim.budget is not None:
             tightened = min(1.0, (epoch + 1) / (TIGHTENING * self.phases.gate_epochs))
@@ -264,9 +288,9 @@ class Gating(Method):
             genotype, masks = self.architecture()
         except Emptied as empty:
             raise _collapse(f"{self._pressure} collapses the network: {empty}") from None
+        gates = np.concatenate([gate.values().detach().cpu().numpy() for gate in self.gated.gates.values()])
         if last:
             self._decide(masks)
-        gates = np.concatenate([gate.values().detach().cpu().numpy() for gate in self.gated.gates.values()])
         facts |= {"scale": scale, "undecided": int(((gates > 0.1) & (gates < 0.9)).sum())}
         self.gated.set_masks(masks)
         self.gated.set_mode("hard")
@@ -332,7 +356,7 @@ class Gating(Method):
         shift = shift or {}
         masks = {name: one - shift.get(name, 0.0) > LEAST_SCORE for name, one in scores.items()}
         for name in self._required:
-            _open(masks[name], scores[name], self.aim.floor)
+            _open(masks[name], scores[name], self._floor(name))
         while True:
             counts = self.space.counts(self._genotype(masks)[None])[0]
             for (name, mask), count in zip(masks.items(), counts, strict=True):
@@ -353,41 +377,64 @@ class Gating(Method):
     def _reopen(self, masks: Masks, scores: Mapping[str, NDArray[np.float64]], empty: Emptied) -> None:
         """Open the floor of the best of the groups without which nothing gets through."""
         groups = [group.name for group in self.gated.groups if set(group.layers) & set(empty.gates)]
+        if not groups:  # nothing that one gate could mend, such as a product of channels that never meet
+            raise empty
         best = max(groups, key=lambda name: float(scores[name].max()))
         _open(masks[best], scores[best], self.aim.floor)
 
-    def _shift(self, weights: Mapping[str, float], share: float) -> None:
-        """Lower all scores, by their group's weight, so far that the cost is at most a share of the full one.
+    def _floor(self, name: str) -> int:
+        """Return the channels that a required group keeps at least."""
+        width = len(self.gated.gates[name].scores)
+        return self.aim.floor if self.aim.budget is None else max(self.aim.floor, math.ceil(LEAST_SHARE * width))
 
-        They are raised where there is room: the shift is the smallest that does it.
+    def _comparable(self, unit: float) -> dict[str, NDArray[np.float64]]:
+        """Return scores by rank within each group: less x, they leave the best ``exp(-x)`` of its channels.
+
+        A norm behind a group takes out any factor that its gates have in common, so their mean says nothing; without a
+        norm, before the last linear layer, it says how sure the network should be, not which channels it needs. Spreads
+        are those of noisy gradients. So groups that the network needs are told apart by their price alone. What can
+        vanish as a whole, a branch, also has a level: how far its mean was moved by training, in units, against the
+        mean of all such.
+        """
+        found, levels = {}, {}
+        for name, one in self._scores().items():
+            behind = (-one).argsort(kind="stable").argsort(kind="stable")  # 0 for the best
+            found[name] = -np.log((behind + 0.5) / len(one))
+            if name not in self._required:
+                self._levels[name] = self._levels.get(name, 0.0) + float(one.mean()) - self._means.get(name, 0.0)
+                levels[name] = self._levels[name]
+        middle = float(np.mean(list(levels.values()))) if levels else 0.0
+        return {name: one + (levels[name] - middle) / unit if name in levels else one for name, one in found.items()}
+
+    def _shift(self, weights: Mapping[str, float], share: float) -> None:
+        """Lower comparable scores, by their group's weight, no further than to a share of the full network's cost.
 
         Raises: InputError where even the floors cost more.
         """
-        scores = self._scores()
+        unit = max(float(np.median([one.std() for one in self._scores().values()])), CLEAR)
+        ranks = self._comparable(unit)
 
-        def shifted(by: float) -> dict[str, float]:
-            return {name: by * weights.get(name, 1.0) for name in scores}
+        def shifted(by: float) -> dict[str, NDArray[np.float64]]:
+            return {name: CLEAR + unit * (one - by * weights.get(name, 1.0)) for name, one in ranks.items()}
 
         def fits(by: float) -> bool:
-            genotype, masks = self._kept(scores, shifted(by))
+            genotype, masks = self._kept(shifted(by), None)
             return self._cost(genotype, masks) <= share * self._full_cost
 
-        span = max(float(np.ptp(np.concatenate(list(scores.values())))), CLEAR)
-        reach = span / max(min((w for w in weights.values() if w > 0), default=1.0), 1e-3) + span
-        low, high = -reach, reach
+        least = min((w for w in weights.values() if w > 0), default=1.0)
+        low, high = 0.0, (1 + max(float(one.max()) for one in ranks.values())) / max(least, 1e-3)
         if not fits(high):
             raise InputError(
                 f"the narrowest network costs more than {share:.3g} of the full one; raise the budget, or lower the "
                 f"floor of {self.aim.floor} or the least widths of space {self.space.name!r}"
             )
-        if fits(low):
-            high = low
-        for _ in range(25):
+        for _ in range(30):
             middle = (low + high) / 2
             low, high = (low, middle) if fits(middle) else (middle, high)
         with torch.no_grad():
-            for name, gate in self.gated.gates.items():
-                gate.scores.sub_(shifted(high)[name])
+            for name, scores in shifted(0.0 if fits(0.0) else high).items():
+                self.gated.gates[name].scores.copy_(torch.from_numpy(scores))
+                self._means[name] = float(scores.mean())
 
     # -- cost --------------------------------------------------------------------------------------------------------
 
@@ -402,16 +449,16 @@ class Gating(Method):
         cost = self.gated.cost(masks)
         return float(cost.params if self.aim.cost == "params" else cost.flops)
 
-    def _cost_weights(self, genotype: NDArray[np.int64]) -> dict[str, float]:
-        """Return what a channel of each group costs near some widths, 1 on average over all channels."""
+    def _cost_weights(self) -> dict[str, float]:
+        """Return what a channel of each group costs in the full network, 1 on average over all channels."""
         if self.aim.cost == "count":
             return {}
+        genotype = self.space.full
         here = self._cost(genotype)
         prices = []
         for site in range(len(genotype)):
-            step = -1 if genotype[site] == self.space.full[site] else 1
             other = genotype.copy()
-            other[site] += step
+            other[site] -= genotype[site] > 0
             channels = np.diff(self.space.counts(np.stack([genotype, other]))[:, site])[0]
             prices.append(max(0.0, (self._cost(other) - here) / channels) if channels else 0.0)
         mean = float(np.average(prices, weights=self._widths))
@@ -438,18 +485,22 @@ class Gating(Method):
             )
         with torch.no_grad():
             for name in empty:
-                best = gates[name].scores.argsort(descending=True, stable=True)[: self.aim.floor]
+                best = gates[name].scores.argsort(descending=True, stable=True)[: self._floor(name)]
                 gates[name].scores[best] = LEAST_SCORE * LAST_SCALE / gates[name].scale
+
+    @property
+    def _guess(self) -> float:
+        """An accuracy within reach of guessing."""
+        labels = self.data.selection.labels
+        share = float(torch.bincount(labels).max()) / len(labels)
+        return share + 2 * math.sqrt(share * (1 - share) / len(labels))
 
     def _refuse_guessing(self, accuracy: float) -> None:
         """Stop where the trained slim network is no better than guessing, and the full one was."""
-        labels = self.data.selection.labels
-        share = float(torch.bincount(labels).max()) / len(labels)
-        guess = share + 2 * math.sqrt(share * (1 - share) / len(labels))
-        if accuracy <= guess < self._full_accuracy:
+        if accuracy <= self._guess < self._full_accuracy:
             raise _collapse(
                 f"{self._pressure} collapses the network: right about {accuracy:.1%} of the images when fine-tuned, "
-                f"within reach of guessing ({guess:.1%}), where the full one was about {self._full_accuracy:.1%}"
+                f"within reach of guessing ({self._guess:.1%}), where the full one was about {self._full_accuracy:.1%}"
             )
 
     @property
@@ -457,7 +508,7 @@ class Gating(Method):
         return f"a budget of {self.aim.budget}" if self.aim.penalty is None else f"a penalty of {self.aim.penalty:g}"
 
     def _alternatives(self, genotype: NDArray[np.int64]) -> Genotypes:
-        """Return what the same order of channels would leave at other thresholds, the nearest in cost first."""
+        """Return what the same order of channels would leave at other thresholds, the nearest in size first."""
         scores = self._scores()
         every = np.sort(np.concatenate(list(scores.values())))
         found = []
@@ -491,6 +542,8 @@ class Gating(Method):
             "gated": self.gated.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "full_accuracy": self._full_accuracy,
+            "levels": self._levels,
+            "means": self._means,
             "masks": None if self._masks is None else {k: torch.from_numpy(v) for k, v in self._masks.items()},
             "slim": None if self._slim is None else self._slim.state_dict(),
         }
@@ -498,6 +551,7 @@ class Gating(Method):
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.gated.load_state_dict(state["gated"])
         self._full_accuracy = float(state["full_accuracy"])
+        self._levels, self._means = dict(state["levels"]), dict(state["means"])
         if state["masks"] is not None:
             self._masks = {name: mask.numpy() for name, mask in state["masks"].items()}
         if state["slim"] is not None:

@@ -36,10 +36,12 @@ class Method(ABC):
     Attributes:
         stages: how many there are.
         done: how many of them are over.
+        sound: whether what the last stage left still works; where it does not, the state before it is worth keeping.
     """
 
     stages: int
     done: int = 0
+    sound: bool = True
 
     def advance(self) -> Selection:
         """Train the next stage and return what it selects; to be called ``stages`` times.

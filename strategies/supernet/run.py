@@ -25,7 +25,8 @@ class Run:
     """A run that lives in a folder: every stage is trained once, by whichever process needs it first.
 
     The folder holds ``run.json`` (the facts), ``stage-0000.json`` and so on (what each stage selected) and
-    ``checkpoint.pt`` (the state after the latest). A process that is killed loses the stage it was in; the next one
+    ``checkpoint.pt`` (the state after the latest); where a stage has left a method that no longer works, also
+    ``sound.pt``, the state before it. A process that is killed loses the stage it was in; the next one
     goes on from the checkpoint, to the same result. Processes that share a folder wait for each other.
 
     Args:
@@ -88,7 +89,8 @@ class Run:
                 try:
                     selection = method.advance()
                 except TrainingError as error:
-                    good = f"the last good checkpoint is {self.checkpoint}" if method.done else "there is no checkpoint"
+                    last = self._sound if self._sound.exists() else self.checkpoint
+                    good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint"
                     raise TrainingError(
                         f"{error}, in stage {method.done + 1} of {self.stages}; {good}. {error.remedy}"
                     ) from error
@@ -155,7 +157,15 @@ class Run:
         text = json.dumps({"ranking": selection.ranking.tolist(), "facts": dict(selection.facts)})
         # What it selected first: a checkpoint without it would leave a gap, the other way round it is trained again.
         write_whole(self._path(method.done - 1), lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        if method.sound:
+            self._sound.unlink(missing_ok=True)
+        elif self.checkpoint.exists() and not self._sound.exists():
+            self.checkpoint.replace(self._sound)
         write_whole(self.checkpoint, lambda path: torch.save(state, path))
+
+    @property
+    def _sound(self) -> Path:
+        return self.folder / "sound.pt"
 
     def _path(self, stage: int) -> Path:
         return self.folder / f"stage-{stage:04d}.json"
