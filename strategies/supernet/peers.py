@@ -71,6 +71,8 @@ def evolve(
                 kept = np.concatenate([kept, drawn[allowed(drawn)]])[:count]
                 if len(kept) == count:
                     break
+            else:
+                raise InputError(f"only {len(kept)} of {count} children of a generation meet the budget")
             children.append(kept)
         fresh = np.concatenate(children)
         rows, values = np.concatenate([rows, fresh]), np.concatenate([values, score(fresh)])
