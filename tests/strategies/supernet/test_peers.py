@@ -8,7 +8,6 @@ from nasplug.spaces import Elastic
 from nasplug.strategies.supernet.peers import Evolution, evolve, feasible
 
 SPACE = Elastic()
-SMALLEST = np.zeros((1, SPACE.n_sites), dtype=np.int64)
 
 
 def score(rows):
@@ -35,13 +34,16 @@ def test_random_ones_are_allowed_and_walk_from_a_start_where_hardly_any_is():
     assert rows.shape == (50, SPACE.n_sites)
     assert small(rows).all()
 
-    def tiny(rows):
-        return (rows[:, :-3] == 0).all(axis=1)
+    start = np.zeros((1, SPACE.n_sites), dtype=np.int64)
+    start[:, :3] = 2
+
+    def rare(rows):
+        return (rows[:, :-3] == start[:, :-3]).all(axis=1)
 
     with pytest.raises(InputError, match="random architectures meet the budget"):
-        feasible(SPACE, 3, tiny, np.random.default_rng(0))
-    walked = feasible(SPACE, 30, tiny, np.random.default_rng(0), SMALLEST)
-    assert tiny(walked).all()
+        feasible(SPACE, 3, rare, np.random.default_rng(0))
+    walked = feasible(SPACE, 30, rare, np.random.default_rng(0), start)
+    assert rare(walked).all()
     assert len(np.unique(SPACE.keys(walked))) > 3
 
 
