@@ -288,9 +288,13 @@ def elastic_flops(
 
 def _elastic_blocks(genotypes: Genotypes, inputs: Counts) -> tuple[Counts, Counts]:
     """Return kernel size and hidden channels of each block, ``(n, 9)``; no hidden channels where inactive."""
-    space = Elastic()
-    kernel = np.array(space.kernels)[genotypes[:, space.kernel_sites]]
-    return kernel, np.array(space.expansions)[genotypes[:, space.expand_sites]] * inputs * space.active(genotypes)
+    kernel = np.array(_ELASTIC.kernels)[genotypes[:, _ELASTIC.kernel_sites]]
+    return kernel, np.array(_ELASTIC.expansions)[genotypes[:, _ELASTIC.expand_sites]] * inputs * _ELASTIC.active(
+        genotypes
+    )
+
+
+_ELASTIC = Elastic()
 
 
 # -- Single-Path NAS ---------------------------------------------------------------------------------------------------
