@@ -343,8 +343,17 @@ def test_any_parameter_space_keeps_its_promises(makers, seed):
         children = space.mutate(batch, rng)
         assert space.valid(children).all()
         assert (children != batch).any(axis=1).all() or space.size == 1
-        features = space.encode(batch)
-        assert ((features >= 0) & (features <= 1)).all()
+        for kind in space.encodings:
+            features = space.encode(batch, kind)
+            assert features.dtype == np.float32
+            assert np.isfinite(features).all()
+            assert kind == "counts" or ((features >= 0) & (features <= 1)).all()
+            np.testing.assert_array_equal(space.encode(batch[::-1], kind), features[::-1])
+        if not any(p.ordered for p in space.parameters):  # numbers near each other may share a float32
+            assert len(np.unique(space.encode(batch), axis=0)) == len(rows(batch))
+        assert (space.keys(batch)[:, None] == space.keys(batch)).sum() == sum(
+            (batch == one).all(axis=1).sum() for one in batch
+        )
     for genotype in edges:
         near = space.neighbors(genotype)
         assert space.valid(near).all()
