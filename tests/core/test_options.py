@@ -54,7 +54,7 @@ def test_any_text_configures_or_is_refused(role: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_options_that_are_taken_work(name: str, data: st.DataObject) -> None:
     known = sorted(option_defaults("strategy", name))

@@ -77,7 +77,7 @@ def proposed(strategy: Strategy, history: History, n: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(history=histories(), n=st.integers(1, 9), seed=st.integers(0, 99))
 def test_any_history(spec: str, history: History, n: int, seed: int) -> None:
     strategy: Strategy = registry.configure("strategy", spec, history.space)
@@ -86,7 +86,7 @@ def test_any_history(spec: str, history: History, n: int, seed: int) -> None:
         assert history.space.valid(strategy.recommend(history)[None]).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(history=histories(objectives=2), n=st.integers(1, 5), seed=st.integers(0, 99))
 def test_any_history_of_two_objectives(history: History, n: int, seed: int) -> None:
     proposed(registry.configure("strategy", "weaknas", history.space), history, n, seed)
