@@ -10,7 +10,8 @@ server runs as user ``postgres``. Everything is started here, on loopback, and e
    dead workers are found by Optuna's heartbeat and tried again. The same on Optuna's gRPC proxy in front of the server
    and on a journal file, shorter; these have no heartbeat, so trials of killed workers stay "running" there. Printed:
    trials completed, failed by heartbeat and retried, still open, and architectures that two trials have which are no
-   retry of each other.
+   retry of each other. A trial that was killed before its first heartbeat stays open: Optuna does not look for it. Such
+   a trial has no parameter yet, so no architecture is lost; "empty" counts them.
 2. ``time``: milliseconds of ``study.ask()`` and ``suggest_int`` by workers and length of the study on PostgreSQL,
    median over all workers, without the first one, which reads the whole study. Every cell begins with a copy of one
    database. The machine is kept busy by all workers at once, TPE's likewise.
@@ -218,13 +219,14 @@ def faults(where: str, folder: Path, workers: int, goal: int, kills: int, server
         "failed_by_heartbeat": len(stale),
         "of_these_retried_and_complete": len(set(stale) & retried),
         "open": states["RUNNING"] + states["WAITING"],
+        "open_and_empty": sum(not trial.state.is_finished() and not trial.params for trial in trials),
         "repeated_architectures": sum(n - 1 for n in first.values()),
         "numbers_without_gap": held == list(range(len(held))),
         "trials_per_s": len(trials) / took_s,
         "best": max(trial.value for trial in trials if trial.value is not None),
     }
     print(f"{kind:<12}{workers:>9}{killed:>8}{died:>9}{row['complete']:>10}{len(stale):>8}"
-          f"{row['of_these_retried_and_complete']:>9}{row['open']:>6}{row['repeated_architectures']:>10}"
+          f"{row['of_these_retried_and_complete']:>9}{row['open']:>6}{row['open_and_empty']:>7}{row['repeated_architectures']:>10}"
           f"{row['trials_per_s']:>10.1f}", flush=True)  # fmt: skip
     return row
 
@@ -236,7 +238,7 @@ def proxied(where: str, port: int) -> None:
 
 def all_faults(server: Postgres, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     print(f"{'storage':<12}{'workers':>9}{'killed':>8}{'by rest.':>9}{'complete':>10}{'failed':>8}{'retried':>9}"
-          f"{'open':>6}{'repeated':>10}{'trials/s':>10}", flush=True)  # fmt: skip
+          f"{'open':>6}{'empty':>7}{'repeated':>10}{'trials/s':>10}", flush=True)  # fmt: skip
     short = max(options.trials // 10, 20)
     rows = [faults(server.create("faults"), folder, options.workers, options.trials, options.kills, server)]
     port = free_port()
