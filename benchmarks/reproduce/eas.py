@@ -282,9 +282,8 @@ def scenarios(
                 inside: NDArray[np.bool_] = cost.of(rows, masks[[i]].sum(axis=1)) <= budgets[i]
                 return inside
 
-            return evolve(SPACE, score, within, np.random.default_rng([seed, 6, i]), settings, cost.cheapest[0][None])[
-                0
-            ]
+            rng, start = np.random.default_rng([seed, 6, i]), cost.cheapest[0][None]
+            return evolve(SPACE, score, within, rng, settings, start)[0]
 
         started = time.process_time()
         evolved = np.stack([search(scores[i // len(SHARES)], i) for i in range(len(budgets))])

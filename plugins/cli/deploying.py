@@ -54,7 +54,7 @@ def deploy(
 
         if export is not None:
             require_onnx()
-        groups = configured.groups(configured.data_set)
+        groups = configured.groups
         names = list(only) or [*groups.names] or ["all"]
         for name in names:
             groups.mask(name)  # an unknown task is an error before anything is trained

@@ -61,7 +61,8 @@ def search(
     from nasplug.strategies import Status
 
     if budgets is not None:
-        if any(given not in (None, 0.0) for given in (benchmark, budget, max_latency, search, report, margin)):
+        of_tables = (benchmark, budget, max_latency, search, report)
+        if margin != 0 or any(given is not None for given in of_tables):
             raise InputError(
                 "--budgets asks no table: leave out --benchmark, --budget, --search, --report, --max-latency and "
                 "--margin"

@@ -58,6 +58,8 @@ __all__ = [
 
 Counts = NDArray[np.int64]
 
+_ELASTIC = Elastic()
+
 
 def params(space: Space, genotypes: Genotypes, **sizes: Any) -> Counts:
     """Return the parameters of each network, ``(n,)``.
@@ -289,12 +291,8 @@ def elastic_flops(
 def _elastic_blocks(genotypes: Genotypes, inputs: Counts) -> tuple[Counts, Counts]:
     """Return kernel size and hidden channels of each block, ``(n, 9)``; no hidden channels where inactive."""
     kernel = np.array(_ELASTIC.kernels)[genotypes[:, _ELASTIC.kernel_sites]]
-    return kernel, np.array(_ELASTIC.expansions)[genotypes[:, _ELASTIC.expand_sites]] * inputs * _ELASTIC.active(
-        genotypes
-    )
-
-
-_ELASTIC = Elastic()
+    expansion = np.array(_ELASTIC.expansions)[genotypes[:, _ELASTIC.expand_sites]]
+    return kernel, expansion * inputs * _ELASTIC.active(genotypes)
 
 
 # -- Single-Path NAS ---------------------------------------------------------------------------------------------------

@@ -132,8 +132,7 @@ class _Slimming:
         if not len(have) or np.array_equal(have, want):
             return self.done[node]
         name = f"spread_{sum(isinstance(one, Spread) for one in self.modules.values())}"
-        device = next((weight.device for weight in self.flow.traced.parameters()), None)
-        self.modules[name] = Spread(have, want).to(device)
+        self.modules[name] = Spread(have, want).to(next(self.flow.traced.parameters()).device)
         return self.graph.call_module(name, (self.done[node],))
 
 

@@ -296,9 +296,8 @@ class SuperBlock(nn.Module):
             return out + x
         if self.shortcut is None:
             return out
-        return out + (1 - shape.keep).clamp(min=0) * self.shortcut(
-            x
-        )  # dropout of decisions makes what stays more than 1
+        absent = (1 - shape.keep).clamp(min=0)  # dropout of decisions makes what stays more than 1
+        return out + absent * self.shortcut(x)
 
     def branch(self, x: Tensor, shape: Shape) -> Tensor:
         """Return what the block adds to its input."""

@@ -97,7 +97,7 @@ def deploy(
                 predicted=float(answers.costs[i]),
                 measured=float(counted[kind]) if kind in counted else None,
                 split=(part or method.data.selection).name,
-                accuracy=method.right(net, mask, part),
+                accuracy=method.accuracy_of(net, mask, part),
             )
         )
     return found

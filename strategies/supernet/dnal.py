@@ -276,15 +276,17 @@ class Gating(Method):
                 for one in scores:
                     one.fill_(self.aim.start)
             self._means = dict.fromkeys(self.gated.gates, self.aim.start)
+            self._levels = {name: 0.0 for name in self.gated.gates if name not in self._required}
         scale = scale_at(epoch, self.phases.gate_epochs)
         self.gated.set_mode("soft", scale)
         weights = self._cost_weights()
         facts: dict[str, Any] = self._gate_epoch(epoch, weights)
-        if self.aim.budget is not None:
-            tightened = min(1.0, (epoch + 1) / (TIGHTENING * self.phases.gate_epochs))
-            self._shift(weights, self.aim.budget**tightened)
-        self._reopen_layers()
         try:
+            if self.aim.budget is not None:
+                tightened = min(1.0, (epoch + 1) / (TIGHTENING * self.phases.gate_epochs))
+                self._learn_levels()
+                self._shift(weights, self.aim.budget**tightened)
+            self._reopen_layers()
             genotype, masks = self.architecture()
         except Emptied as empty:
             raise _collapse(f"{self._pressure} collapses the network: {empty}") from None
@@ -387,24 +389,29 @@ class Gating(Method):
         width = len(self.gated.gates[name].scores)
         return self.aim.floor if self.aim.budget is None else max(self.aim.floor, math.ceil(LEAST_SHARE * width))
 
+    def _learn_levels(self) -> None:
+        """Add up how far training has moved the mean score of what can vanish as a whole."""
+        scores = self._scores()
+        for name in self._levels:
+            self._levels[name] += float(scores[name].mean()) - self._means[name]
+
     def _comparable(self, unit: float) -> dict[str, NDArray[np.float64]]:
         """Return scores by rank within each group: less x, they leave the best ``exp(-x)`` of its channels.
 
         A norm behind a group takes out any factor that its gates have in common, so their mean says nothing; without a
         norm, before the last linear layer, it says how sure the network should be, not which channels it needs. Spreads
         are those of noisy gradients. So groups that the network needs are told apart by their price alone. What can
-        vanish as a whole, a branch, also has a level: how far its mean was moved by training, in units, against the
-        mean of all such.
+        vanish as a whole, a branch, also counts its level, in units, against the mean of all such.
         """
-        found, levels = {}, {}
+        found = {}
         for name, one in self._scores().items():
             behind = (-one).argsort(kind="stable").argsort(kind="stable")  # 0 for the best
             found[name] = -np.log((behind + 0.5) / len(one))
-            if name not in self._required:
-                self._levels[name] = self._levels.get(name, 0.0) + float(one.mean()) - self._means.get(name, 0.0)
-                levels[name] = self._levels[name]
-        middle = float(np.mean(list(levels.values()))) if levels else 0.0
-        return {name: one + (levels[name] - middle) / unit if name in levels else one for name, one in found.items()}
+        if self._levels:
+            middle = float(np.mean(list(self._levels.values())))
+            for name, level in self._levels.items():
+                found[name] += (level - middle) / unit
+        return found
 
     def _shift(self, weights: Mapping[str, float], share: float) -> None:
         """Lower comparable scores, by their group's weight, no further than to a share of the full network's cost.

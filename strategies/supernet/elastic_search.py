@@ -127,13 +127,15 @@ class EAS(SupernetStrategy):
             return self.kinds.index("latency"), float(self.bound.at_most)
         return self.kinds.index(self.kind), self.budget
 
-    def groups(self, images: Images) -> Tasks:
-        """Return the tasks: of the file, else of the data set (superclasses of CIFAR-100), else one of all classes."""
+    @cached_property
+    def groups(self) -> Tasks:
+        """The tasks: of the file, else of the data set (superclasses of CIFAR-100), else one of all classes."""
+        classes = self.data_set.classes
         if self.tasks is not None:
-            return read_tasks(Path(self.tasks), images.classes)
+            return read_tasks(Path(self.tasks), classes)
         if self.images == "cifar100":
-            return Tasks(superclasses(Path(self.root) if self.root else None), images.classes)
-        return Tasks(DEFAULTS.get(self.images, {ALL: range(images.classes)}), images.classes)
+            return Tasks(superclasses(Path(self.root) if self.root else None), classes)
+        return Tasks(DEFAULTS.get(self.images, {ALL: range(classes)}), classes)
 
     def method(self, seed: int) -> ElasticTraining:
         """Return the trained method of a seed, training what is missing."""
@@ -147,14 +149,14 @@ class EAS(SupernetStrategy):
         facts = super()._facts(images, seed)
         for name in self.request:
             del facts["options"][name]
-        facts["options"]["tasks"] = {name: list(classes) for name, classes in self.groups(images).groups.items()}
+        facts["options"]["tasks"] = {name: list(classes) for name, classes in self.groups.groups.items()}
         if self._latency is not None:
             known = Elastic().sample(256, np.random.default_rng(0))
             facts["options"]["model"] = hashlib.blake2b(self._latency(known).tobytes(), digest_size=8).hexdigest()
         return facts
 
     def _candidates(self, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-        mask, (kind, budget) = self.groups(self.data_set).mask(self.task), self.limit
+        mask, (kind, budget) = self.groups.mask(self.task), self.limit
         self._require_a_network(mask, kind, budget)
         ranking = self.method(run_seed(rng)).ranking(mask, kind, budget)
         return ranking[self.space.valid(ranking)]
@@ -173,7 +175,7 @@ class EAS(SupernetStrategy):
         kind, budget = self.limit
         if budget is None or self.bound is not None:
             return self.space
-        cost, classes = self.costs[kind], int(self.groups(self.data_set).mask(self.task).sum())
+        cost, classes = self.costs[kind], int(self.groups.mask(self.task).sum())
 
         def within(genotypes: Genotypes) -> NDArray[np.bool_]:
             inside: NDArray[np.bool_] = cost.of(genotypes, np.full(len(genotypes), classes)) <= budget
@@ -201,12 +203,11 @@ class EAS(SupernetStrategy):
         with seeded(seed):
             net = SuperNetwork(classes=data.classes, in_channels=data.channels, **self.sizes(images))
         generator = Generator(self.costs, data.classes, seed=seed)
-        tasks = self.groups(images)
         recipe = Recipe(
             self.steps, self.batch_size, self.learning_rate, self.keep, self.subnets, self.noise,
             Schedule(steps=self.generator_steps),
         )  # fmt: skip
-        masks = tasks.masks if len(tasks.names) else tasks.mask(ALL)[None]
+        masks = self.groups.masks if self.groups.names else self.groups.mask(ALL)[None]
         return ElasticTraining(net, generator, data, masks, recipe, seed)
 
     @cached_property

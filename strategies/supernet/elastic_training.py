@@ -264,10 +264,10 @@ class ElasticTraining(Method):
 
         Raises: InputError for images of another size.
         """
-        return self.right(self.deployed(genotype, task), task, part)
+        return self.accuracy_of(self.deployed(genotype, task), task, part)
 
     @torch.no_grad()
-    def right(self, net: Chain, task: NDArray[np.bool_], part: Part | None = None) -> float:
+    def accuracy_of(self, net: Chain, task: NDArray[np.bool_], part: Part | None = None) -> float:
         """Return the accuracy of a deployed network, as :meth:`accuracy`."""
         part = part or self.data.selection
         if part.images.shape[1:] != self.data.weights.images.shape[1:]:

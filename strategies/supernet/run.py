@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ class Run:
         if method.sound:
             self._sound.unlink(missing_ok=True)
         elif self.checkpoint.exists() and not self._sound.exists():
-            self.checkpoint.replace(self._sound)
+            write_whole(self._sound, lambda path: shutil.copyfile(self.checkpoint, path))
         write_whole(self.checkpoint, lambda path: torch.save(state, path))
 
     @property

@@ -131,7 +131,7 @@ def test_a_kind_the_generator_does_not_know_is_refused(folder):
 
     strategy = configure("strategy", f"{SPEC},folder={folder}", SPACE)
     with pytest.raises(InputError, match="knows budgets of flops, params, not 'latency'"):
-        deploy(strategy.method(0), strategy.groups(strategy.data_set), ["all"], [1.0], "latency")
+        deploy(strategy.method(0), strategy.groups, ["all"], [1.0], "latency")
 
 
 def test_an_optuna_study_names_task_and_budget(folder, tasks):

@@ -342,6 +342,28 @@ def test_a_slim_network_is_the_gated_one_and_costs_what_was_said(name, residual,
         assert not any(isinstance(part, Spread) for part in slim.modules()) or name == "odds and ends"
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_soft_gates_come_to_the_slim_network_as_the_scale_grows(name):
+    gated = Gated(made(name), IMAGE).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for one in gated.scores():
+            drawn = torch.randn(one.shape, generator=generator, dtype=one.dtype)
+            one.copy_(drawn + 0.034 * drawn.sign())
+            one[0] = 1.0
+        masks = gated.settled({key: (gate.scores > 0).numpy() for key, gate in gated.gates.items()})
+        slim, gaps = slimmed(gated, masks)(images()), []
+        for key, gate in gated.gates.items():  # a gate without which nothing flows has no say
+            gate.scores[torch.from_numpy(~masks[key])] = -1.0
+        for scale in (1.0, 10.0, 100.0, 1e3, 1e4):
+            gated.set_mode("soft", scale)
+            gaps.append(float((gated(images()) - slim).abs().max()))
+    assert gaps[2] < 0.1 * gaps[0]
+    assert gaps == sorted(gaps, reverse=True) or gaps[2] < 1e-12
+    assert gaps[3] < 1e-12
+    assert gaps[4] < 1e-12
+
+
 def test_a_slim_network_trains_as_the_gated_one():
     gated = Gated(made("torchvision-style mobilenet"), IMAGE).train()
     gated.network.get_submodule("classifier.0").p = 0.0

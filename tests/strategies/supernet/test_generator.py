@@ -13,6 +13,7 @@ from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.layout import ELASTIC_SMALL
 from nasplug.spaces.modules.relaxed import one_hot
 from nasplug.spaces.staged import StagedSpace
+from nasplug.strategies.supernet import generator as module
 from nasplug.strategies.supernet.costs import elastic_costs, tabulated
 from nasplug.strategies.supernet.generator import FILL, Generator, Requests, Schedule, requests, train
 from nasplug.strategies.supernet.predicted import PredictedError
@@ -131,6 +132,33 @@ def test_no_budget_is_exceeded_and_most_are_used(generator):
     # An untrained generator, so nearly all of this is repair; below the second smallest network nothing is left to use.
     assert answers.repaired.mean() > 0.5
     assert ((answers.costs / asked.budgets) >= FILL).mean() > 0.9
+
+
+def test_repair_asks_how_likely_a_code_is_among_those_of_its_site(costs):
+    """A constant on all logits of one site changes no probability, and so no answer."""
+    moved = Generator(costs, 4, seed=3)
+    plain = moved.answer(drawn(moved, 40))
+    last = [layer for layer in moved.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    constants = np.random.default_rng(0).normal(0, 9, SPACE.n_sites).repeat(SPACE.n_choices)
+    with torch.no_grad():
+        last.bias += torch.from_numpy(constants)
+    again = moved.answer(drawn(moved, 40))
+    np.testing.assert_array_equal(plain.genotypes, again.genotypes)
+
+
+def test_answers_that_no_single_change_could_finish_are_finished_by_two(costs, monkeypatch):
+    made = [Generator(costs, 4, seed=seed) for seed in range(4)]
+    shares = {}
+    for way in ("two", "one"):
+        if way == "one":
+            monkeypatch.setattr(module, "_pair", lambda *_: None)
+        found = [(asked, one.answer(asked)) for one in made for asked in [drawn(one, 200)]]
+        shares[way] = np.concatenate([answers.costs / asked.budgets for asked, answers in found])
+    stuck = shares["one"] < FILL
+    assert stuck.sum() > 5
+    assert (shares["two"] >= shares["one"]).all()
+    assert (shares["two"][stuck] > shares["one"][stuck]).mean() > 0.5
+    assert (shares["two"] >= FILL).mean() > (shares["one"] >= FILL).mean()
 
 
 def test_a_budget_that_cannot_be_met_gets_the_cheapest_network(generator, costs):

@@ -155,6 +155,22 @@ def test_a_loss_that_is_no_number_names_the_stage_and_the_last_good_checkpoint(t
         run(tmp_path / "other").selection(0)
 
 
+def test_a_state_that_no_longer_works_leaves_the_sound_one_before_it(tmp_path, monkeypatch):
+    made = run(tmp_path)
+    made.selection(0)
+    monkeypatch.setattr(Counting, "sound", False)
+    made.selection(2)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["done"] == 3
+    assert torch.load(tmp_path / "sound.pt", weights_only=True)["done"] == 1  # not the unsound one after it
+    Counting.diverges_in = 3
+    with pytest.raises(TrainingError, match=r"in stage 4 of 4; the last good checkpoint is .*sound\.pt"):
+        run(tmp_path).selection(3)
+    Counting.diverges_in = None
+    monkeypatch.setattr(Counting, "sound", True)
+    run(tmp_path).selection(3)
+    assert not (tmp_path / "sound.pt").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02cos\nsystem\n."])
 def test_a_damaged_checkpoint_is_named(tmp_path, content):
     run(tmp_path).selection(0)
