@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nasplug.errors import DataError
 
-__all__ = ["write_whole"]
+__all__ = ["require_writable", "write_whole"]
 
 
 def write_whole(
@@ -36,3 +36,10 @@ def write_whole(
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror or error}); {remedy}") from error
+
+
+def require_writable(folder: Path) -> None:
+    """Raise DataError, as :func:`write_whole`, where no file can be written into a folder; it is made where missing."""
+    probe = folder / ".nasplug"
+    write_whole(probe, lambda path: path.touch())
+    probe.unlink(missing_ok=True)

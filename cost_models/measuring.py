@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.cost_models.units import require_milliseconds
-from nasplug.errors import DataError, InputError, MissingDependencyError
+from nasplug.errors import DataError, InputError
+from nasplug.packages import require
 from nasplug.spaces import Genotypes, Space
 
 __all__ = ["Measurement", "Protocol", "busy", "drift", "latencies", "machine_name", "measure", "read_measurements"]
@@ -258,13 +259,10 @@ def _runner(space: Space, genotype: NDArray[np.int64], protocol: Protocol, seed:
 
 
 def _onnx_runner(net: Any, images: Any, threads: int) -> Callable[[], object]:
+    require("onnx", "onnxruntime", purpose="the engine", extra="onnx")  # torch's exporter needs the first
+    import onnxruntime
     import torch
 
-    try:
-        import onnx  # noqa: F401  # torch's exporter needs it
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"the engine needs {error.name}; pip install 'nasplug[onnx]'") from None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         with warnings.catch_warnings():  # the newer exporter takes seconds a network, and these are plain ones

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug.errors import InputError, MissingDependencyError
+from nasplug.errors import InputError
+from nasplug.packages import require
 
 __all__ = ["Perceptron", "Recipe", "layer_sizes", "train"]
 
@@ -131,10 +132,9 @@ def train(
         MissingDependencyError: torch is not installed.
         InputError: the weights became infinite; a smaller learning rate helps.
     """
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("training a network needs torch; pip install 'nasplug[torch]'") from error
+    require("torch", purpose="training a network", extra="torch")
+    import torch
+
     frozen = len(start.weights) - 1 if recipe.layers == "output" else 0
     inputs = rows
     if frozen:

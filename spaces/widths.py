@@ -23,7 +23,7 @@ class WidthSpace(Space):
     Args:
         name: of the space.
         groups: name and full width of each group, in the order of the network.
-        levels: how many counts a group has, as far as its width divides; None: every count.
+        levels: how many counts a group has, more where they do not come out even; None: every count.
         lows: the fewest channels of each group, 0 where the network can do without; 1 each if not given.
 
     Raises: InputError for no groups, two of one name, or widths, lows or levels out of range.
@@ -71,6 +71,8 @@ class WidthSpace(Space):
 
 def _site(name: str, full: int, low: int, levels: int | None) -> Integer:
     step = 1 if levels is None else max(1, full // levels)
+    while low == 0 and full % step:  # nothing at all has to be one of the counts
+        step -= 1
     return Integer(name, full - (full - low) // step * step, full, step)
 
 

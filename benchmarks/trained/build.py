@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks.trained.metrics import METRICS
-from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
+from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.files import write_whole
 from nasplug.images import Images, load_images
+from nasplug.packages import require
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules.layout import MACRO_SMALL
 
@@ -143,13 +144,8 @@ def build(name: str, folder: Path, *, seeds: int = 3, jobs: int = 2) -> Iterator
     """
     from joblib import Parallel, delayed
 
-    try:
-        import torch  # noqa: F401 - the workers need it: one error here
-        from filelock import FileLock, Timeout
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"to train networks, nasplug needs the package {error.name!r}; pip install 'nasplug[torch]'"
-        ) from error
+    require("torch", "filelock", purpose="training networks", extra="torch")  # for the workers: one error here
+    from filelock import FileLock, Timeout
 
     if name not in PLANS:
         raise UnknownNameError("table to build", name, PLANS)

@@ -38,7 +38,8 @@ def deploy(
     from rich.console import Console
 
     from nasplug.benchmarks.compare import one_thread
-    from nasplug.files import write_whole
+    from nasplug.files import require_writable, write_whole
+    from nasplug.strategies.supernet.run import require_torch
 
     wanted = _numbers(budgets)
     if kind not in UNITS:
@@ -47,17 +48,19 @@ def deploy(
         raise InputError(f"expected a seed of at least 0, got {seed}")
     configured = _configured(strategy, tasks, kind, cost_model)
     console = Console(quiet=as_json)
+    require_torch()
     with one_thread(), told(as_json):
         from nasplug.spaces.modules.onnx_files import require_onnx
         from nasplug.strategies.supernet import deployment
         from nasplug.strategies.supernet.data import report_part
 
-        if export is not None:
+        if export is not None:  # what would be an error in the end is one before anything is trained
             require_onnx()
+            require_writable(export)
         groups = configured.groups
         names = list(only) or [*groups.names] or ["all"]
         for name in names:
-            groups.mask(name)  # an unknown task is an error before anything is trained
+            groups.mask(name)  # likewise
         method = configured.method(seed)
         part = report_part(configured.data_set, device=configured.device)
         found = deployment.deploy(method, groups, names, wanted, kind, part)

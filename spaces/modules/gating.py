@@ -24,7 +24,7 @@ from nasplug.errors import InputError
 from nasplug.spaces.modules.flow import DROPS_PATHS, ChannelFlow, Cost, Emptied, Mask
 from nasplug.spaces.modules.gates import Gate, Mode
 
-__all__ = ["Gated", "Group", "Residual"]
+__all__ = ["Gated", "Group", "Residual", "trace"]
 
 Residual = Literal["tied", "own", "none"]
 
@@ -73,7 +73,7 @@ class Gated(nn.Module):
         super().__init__()
         if residual not in ("tied", "own", "none"):
             raise InputError(f"residual must be tied, own or none, got {residual!r}")
-        traced = _traced(network)
+        traced = trace(network)
         _refuse_shared(traced)
         flow = ChannelFlow(traced, image)
         sites = _sites(flow, leave)
@@ -132,8 +132,9 @@ class Gated(nn.Module):
 
     def set_masks(self, masks: Mapping[str, Mask]) -> None:
         """Set the masks of the hard mode, one a group by its name."""
+        checked = self._checked(masks)
         for name, gate in self.gates.items():
-            gate.mask.copy_(torch.from_numpy(self._checked(masks)[name]))
+            gate.mask.copy_(torch.from_numpy(checked[name]))
 
     def open_masks(self) -> dict[str, Mask]:
         """Return masks that keep everything."""
@@ -246,7 +247,8 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or type(m).__name__ in DROPS_PATHS
 
 
-def _traced(network: nn.Module) -> fx.GraphModule:
+def trace(network: nn.Module) -> fx.GraphModule:
+    """Return a copy of a network as a graph; raises InputError where torch.fx cannot trace it."""
     try:
         own = copy.deepcopy(network)
         return fx.GraphModule(own, _Tracer().trace(own), type(network).__name__)

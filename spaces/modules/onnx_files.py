@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from nasplug.errors import InputError, MissingDependencyError
+from nasplug.errors import InputError
 from nasplug.files import write_whole
+from nasplug.packages import require
 
 __all__ = ["fold_batch_norms", "note_of", "require_onnx", "write_onnx"]
 
@@ -23,11 +24,7 @@ NOTE = "nasplug"
 
 def require_onnx() -> None:
     """Raise MissingDependencyError where the packages are not installed that files are written and checked with."""
-    try:
-        import onnx  # noqa: F401  # torch's exporter needs it
-        import onnxruntime  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"export needs {error.name}; pip install 'nasplug[onnx]'") from None
+    require("onnx", "onnxruntime", purpose="export", extra="onnx")  # torch's exporter needs the first
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

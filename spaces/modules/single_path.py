@@ -206,7 +206,7 @@ class Supernet(nn.Module):
         gates = list(self.gates.values())
         for gate in gates:
             gate.soft = True
-        likely = [choice.double().cpu().numpy() for choice in self.choices()]
+        likely = [choice.cpu().double().numpy() for choice in self.choices()]
         for gate in gates:
             gate.soft = False
         return likely

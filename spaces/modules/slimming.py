@@ -74,7 +74,7 @@ class _Slimming:
                 continue
             self.done[node] = self._copied(node)
         names = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
-        attributes = {name: attrgetter(name)(self.flow.traced) for name in names}
+        attributes = {name: copy.deepcopy(attrgetter(name)(self.flow.traced)) for name in names}
         slim = fx.GraphModule({**self.modules, **attributes}, self.graph, class_name="Slim")
         slim.graph.eliminate_dead_code()
         slim.delete_all_unused_submodules()

@@ -17,6 +17,7 @@ from nasplug.errors import InputError, UnknownNameError
 from nasplug.images import Images
 from nasplug.spaces import Genotypes
 from nasplug.spaces.widths import WidthSpace
+from nasplug.strategies.supernet.run import require_torch
 from nasplug.strategies.supernet.strategy import SupernetStrategy
 
 if TYPE_CHECKING:
@@ -103,8 +104,11 @@ class DNAL(SupernetStrategy):
     def _facts(self, images: Images, seed: int) -> dict[str, Any]:
         facts = super()._facts(images, seed)
         facts["options"] |= {"network": None, "model": None}
-        if self.network is not None:
-            digest = hashlib.blake2b(str(self.network).encode(), digest_size=16)
+        if self.network is not None:  # what it computes, not only its layers: its forward may have been edited
+            require_torch()
+            from nasplug.spaces.modules.gating import trace
+
+            digest = hashlib.blake2b((str(self.network) + trace(self.network).code).encode(), digest_size=16)
             for name, value in self.network.state_dict().items():
                 digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
             facts["options"]["network"] = digest.hexdigest()

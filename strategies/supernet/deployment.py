@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from nasplug.errors import InputError
+from nasplug.files import write_whole
 from nasplug.spaces.modules.counting import count_multiply_adds, count_params
 from nasplug.spaces.modules.elastic import SPACE
 from nasplug.spaces.modules.onnx_files import write_onnx
@@ -38,6 +40,7 @@ class Deployment:
         measured: multiply-adds or parameters counted on the network; None for latencies.
         split: whose images the accuracy is of.
         accuracy: on the task's images of that split, a fraction.
+        network: the answer in torch, calibrated, with an output a class.
     """
 
     task: str
@@ -51,6 +54,7 @@ class Deployment:
     measured: float | None
     split: str
     accuracy: float
+    network: nn.Module = field(repr=False)
 
 
 def deploy(
@@ -98,6 +102,7 @@ def deploy(
                 measured=float(counted[kind]) if kind in counted else None,
                 split=(part or method.data.selection).name,
                 accuracy=method.accuracy_of(net, mask, part),
+                network=net,
             )
         )
     return found
@@ -110,26 +115,24 @@ def write(method: ElasticTraining, deployments: Sequence[Deployment], folder: Pa
     :func:`nasplug.spaces.modules.elastic.network`, the ``sizes`` to call it with and the shape of an ``image``; it
     loads with ``weights_only``.
 
-    Raises: MissingDependencyError for ONNX without its packages; InputError where ONNX Runtime disagrees.
+    Raises: MissingDependencyError for ONNX without its packages; InputError where ONNX Runtime disagrees; DataError
+        where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     image = tuple(method.data.selection.images.shape[1:])
     assert len(image) == 3
     files = []
     for i, one in enumerate(deployments):
-        mask = np.isin(np.arange(method.data.classes), one.classes)
-        net = method.deployed(one.genotype, mask)
         path = folder / f"{i:02d}-{''.join(c if c.isalnum() else '_' for c in one.task)}.pt"
         content = {
             "architecture": one.architecture,
             "classes": list(one.classes),
             "sizes": {"classes": len(one.classes), "in_channels": image[0], **method.net.sizes},
             "image": list(image),
-            "weights": net.state_dict(),
+            "weights": {name: value.cpu() for name, value in one.network.state_dict().items()},
         }
-        torch.save(content, path)
+        write_whole(path, lambda temporary, content=content: torch.save(content, temporary))
         files.append(path)
         if onnx:
-            write_onnx(net, path.with_suffix(".onnx"), image)
+            write_onnx(one.network, path.with_suffix(".onnx"), image)
             files.append(path.with_suffix(".onnx"))
     return files

@@ -86,10 +86,9 @@ class Differentiable(Method):
         self.training = MixtureTraining(
             net, data, recipe, seed, learn_logits=learn_logits, draw_logits=learn_logits or as_published
         )
-        self.net, self.recipe, self.selecting = net, recipe, selecting
+        self.net, self.recipe, self.selecting, self._seed = net, recipe, selecting, seed
         self.evaluate = evaluator(net, data.selection)
-        shuffled = evaluator(net, data.selection, shuffled=(seed, 6), crop=data.crop)
-        self._judge = shuffled if as_published else self.evaluate
+        self._judge = self.evaluate
         self.stages = recipe.epochs + (len(net.steps) + len(net.nodes) if selecting else 0)
         rng = np.random.default_rng([seed, 3])
         self._steps = [net.steps[i] for i in rng.permutation(len(net.steps))]
@@ -104,6 +103,9 @@ class Differentiable(Method):
             return self._selected(facts)
         assert self.selecting is not None
         turn = self.done - self.recipe.epochs
+        if self.selecting.as_published:
+            data = self.training.data
+            self._judge = evaluator(self.net, data.selection, shuffled=(self._seed, 6, turn), crop=data.crop)
         if turn == 0:
             require_masks(self.net, self.training.data.selection.images[:64], self.training.mixture().detach())
             self.training.restart(self.selecting.rate)
@@ -147,7 +149,7 @@ class Differentiable(Method):
 
     def _selected(self, facts: Mapping[str, Any]) -> Selection:
         """Return the architecture of now: what is decided, and magnitude for the rest."""
-        mixture = self.training.mixture().detach().double().cpu().numpy()
+        mixture = self.training.mixture().detach().cpu().double().numpy()
         accuracy, loss = self.evaluate(self.training.mixture().detach())
         facts = {**facts, "valid": accuracy, "valid_loss": loss, "mixture": mixture.tolist()}
         last = self.done + 1 == self.stages

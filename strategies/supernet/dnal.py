@@ -159,7 +159,8 @@ class Gating(Method):
         held_out: whether gates are trained on the other half, not on the images of the weights, as published.
         model: genotypes ``(n, s)`` to milliseconds ``(n,)``, for ``cost="model"``.
 
-    Raises: InputError for a space of other groups; for a cost model that is missing, or sees no difference.
+    Raises: InputError for a space of other groups, a network without a logit for every class, a budget below the
+        narrowest network; for a cost model that is missing, sees no difference or predicts no number above zero.
     """
 
     def __init__(
@@ -192,6 +193,9 @@ class Gating(Method):
         self._means: dict[str, float] = {}
         self._optimizer = self._weight_optimizer(self.gated.weights(), phases.learning_rate)
         self._full_cost = self._cost(space.full)
+        self._require_logits()
+        if aim.budget is not None:
+            self._require_affordable(aim.budget)
 
     @property
     def network(self) -> fx.GraphModule:
@@ -199,6 +203,23 @@ class Gating(Method):
         if self._slim is None:
             raise InputError("the slim network is built when the gates are done; there is none yet")
         return self._slim
+
+    def _require_logits(self) -> None:
+        with torch.no_grad(), batch_statistics(self.gated):
+            logits: Any = self.gated(self.data.weights.images[:2])
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < self.data.classes:
+            raise InputError(f"expected a network of logits (N, {self.data.classes} or more) for N images, got {shape}")
+
+    def _require_affordable(self, share: float) -> None:
+        """Raise InputError where even the narrowest network costs more than a share of the full one."""
+        nothing = {name: np.full(len(one), -np.inf) for name, one in self._scores().items()}
+        least = self._cost(*self._kept(nothing, None)) / self._full_cost
+        if least > share:
+            raise InputError(
+                f"the narrowest network costs {least:.3g} of the full one, the budget is {share:.3g}; raise it, or "
+                f"lower the floor of {self.aim.floor} or the least widths of space {self.space.name!r}"
+            )
 
     def prune(self, masks: Masks) -> None:
         """Keep these channels, bool ``(C,)`` a group, instead of training gates: the next phase is that of tuning.
@@ -248,7 +269,7 @@ class Gating(Method):
         part, steps = self.data.weights, 0
         batches = max(1, len(part) // self.phases.batch_size)
         told = _Told("the network", epoch)
-        with _own_stream([self.seed, self.done]):
+        with _own_stream([self.seed, self.done], part.labels.device):
             for images, labels in part.batches(self.phases.batch_size, [self.seed, 1, self.done], crop=self.data.crop):
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * (epoch * batches + steps) / (epochs * batches)))
@@ -310,7 +331,7 @@ class Gating(Method):
         price = [weights.get(name, 1.0) for name in self.gated.gates]
         told = _Told("the gates", epoch)
         key = [self.seed, 2, self.done]
-        with batch_statistics(self.gated), _own_stream(key):
+        with batch_statistics(self.gated), _own_stream(key, self._gate_images.labels.device):
             for images, labels in self._gate_images.batches(self.phases.batch_size, key, crop=self.data.crop):
                 logits = self.gated(images)
                 loss = F.cross_entropy(logits, labels)
@@ -349,7 +370,7 @@ class Gating(Method):
         return [len(one) for one in self.gated.scores()]
 
     def _scores(self) -> dict[str, NDArray[np.float64]]:
-        return {name: gate.scores.detach().double().cpu().numpy() for name, gate in self.gated.gates.items()}
+        return {name: gate.scores.detach().cpu().double().numpy() for name, gate in self.gated.gates.items()}
 
     def _kept(
         self, scores: Mapping[str, NDArray[np.float64]], shift: Mapping[str, float] | None
@@ -414,10 +435,7 @@ class Gating(Method):
         return found
 
     def _shift(self, weights: Mapping[str, float], share: float) -> None:
-        """Lower comparable scores, by their group's weight, no further than to a share of the full network's cost.
-
-        Raises: InputError where even the floors cost more.
-        """
+        """Lower comparable scores, by their group's weight, no further than to a share of the full network's cost."""
         unit = max(float(np.median([one.std() for one in self._scores().values()])), CLEAR)
         ranks = self._comparable(unit)
 
@@ -430,11 +448,6 @@ class Gating(Method):
 
         least = min((w for w in weights.values() if w > 0), default=1.0)
         low, high = 0.0, (1 + max(float(one.max()) for one in ranks.values())) / max(least, 1e-3)
-        if not fits(high):
-            raise InputError(
-                f"the narrowest network costs more than {share:.3g} of the full one; raise the budget, or lower the "
-                f"floor of {self.aim.floor} or the least widths of space {self.space.name!r}"
-            )
         for _ in range(30):
             middle = (low + high) / 2
             low, high = (low, middle) if fits(middle) else (middle, high)
@@ -450,7 +463,11 @@ class Gating(Method):
         if self.aim.cost == "count":
             return float(self.space.counts(genotype[None]).sum())
         if self.model is not None:
-            return float(np.asarray(self.model(genotype[None]))[0])
+            predicted = float(np.asarray(self.model(genotype[None]))[0])
+            if not (math.isfinite(predicted) and predicted > 0):
+                widths = self.space.to_string(genotype[None])[0]
+                raise InputError(f"a cost model has to predict numbers above zero, got {predicted} for {widths}")
+            return predicted
         if masks is None:
             masks = self.gated.settled(self.gated.masks_of(self.space.counts(genotype[None])[0], self._scores()))
         cost = self.gated.cost(masks)
@@ -598,10 +615,15 @@ def _measured(net: nn.Module, part: Part) -> tuple[float, float]:
 
 
 @contextmanager
-def _own_stream(key: list[int]) -> Iterator[None]:
-    """Let dropout, which draws from torch's global stream, draw from one of its own."""
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+def _own_stream(key: list[int], device: torch.device) -> Iterator[None]:
+    """Let dropout, which draws from the device's global stream, draw from one of its own."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for one in cuda:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
         yield
 
 

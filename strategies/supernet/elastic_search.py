@@ -20,7 +20,8 @@ from nasplug.spaces.modules.layout import ELASTIC_SMALL
 from nasplug.spaces.subspace import Subspace
 from nasplug.strategies.base import run_seed
 from nasplug.strategies.history import History
-from nasplug.strategies.supernet.strategy import SupernetStrategy
+from nasplug.strategies.supernet.run import require_torch
+from nasplug.strategies.supernet.strategy import SizedStrategy
 from nasplug.strategies.supernet.tasks import ALL, DEFAULTS, Tasks, read_tasks
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Predicts(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EAS(SupernetStrategy):
+class EAS(SizedStrategy):
     """Elastic architecture search: train one network for all tasks, then a generator that answers any request.
 
     A request names a task, which is a group of classes, and a budget. Training knows neither: the super-network is
@@ -67,7 +68,6 @@ class EAS(SupernetStrategy):
         noise: deviation of noise added to training images.
         generator_steps: of the generator.
         share: of the images that the super-network is trained on; the generator is trained on the others.
-        networks: ``small`` for 8x8 pixels, ``full`` for 32x32; None takes what fits.
         model: a fitted latency model of the space, for budgets of that kind.
 
     Raises: InputError for another kind, a budget that is not above zero, latency without a model, a budget or model
@@ -87,7 +87,6 @@ class EAS(SupernetStrategy):
     noise: float = 0.0
     generator_steps: int = 1000
     share: float = 0.5
-    networks: Literal["small", "full"] | None = None
     model: Predicts | None = None
 
     spaces: ClassVar = ("elastic",)
@@ -189,8 +188,7 @@ class EAS(SupernetStrategy):
 
     def sizes(self, images: Images) -> dict[str, Any]:
         """Return the sizes of the networks for these images."""
-        small = (self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")) == "small"
-        return dict(ELASTIC_SMALL) if small else {}
+        return dict(ELASTIC_SMALL) if self.is_small(images) else {}
 
     def _method(self, images: Images, seed: int) -> Method:
         from nasplug.spaces.modules.elastic import SuperNetwork
@@ -212,7 +210,8 @@ class EAS(SupernetStrategy):
 
     @cached_property
     def costs(self) -> list[Cost]:
-        """The costs of :attr:`kinds`."""
+        """The costs of :attr:`kinds`; raises MissingDependencyError without torch."""
+        require_torch()
         from nasplug.strategies.supernet.costs import elastic_costs, tabulated
 
         space, images = Elastic(), self.data_set

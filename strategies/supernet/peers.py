@@ -52,7 +52,7 @@ def evolve(
         settings: the authors' where None.
         start: allowed architectures to begin with where random ones are hardly ever allowed.
 
-    Raises: InputError where too little is allowed to be found by drawing again, and ``start`` is not given.
+    Raises: InputError where too little is allowed to be found by drawing again.
     """
     settings = settings or Evolution()
     n = settings.population
@@ -91,7 +91,7 @@ def feasible(
 
     Where hardly any are allowed, they are those of ``start`` after random moves that stay inside.
 
-    Raises: InputError as :func:`evolve`'s.
+    Raises: InputError where hardly any are allowed and ``start`` is not given.
     """
     found = np.empty((0, space.n_sites), dtype=np.int64)
     for _ in range(ROUNDS):

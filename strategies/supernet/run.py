@@ -6,20 +6,27 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nasplug.errors import DataError, InputError, MissingDependencyError, TrainingError
+from nasplug.errors import DataError, InputError, TrainingError
 from nasplug.files import write_whole
+from nasplug.packages import require
 from nasplug.spaces import Space
 from nasplug.strategies.supernet.method import Method, Selection
 
-__all__ = ["Run"]
+__all__ = ["Run", "require_torch"]
 
 _log = logging.getLogger(__name__)
+
+
+def require_torch() -> None:
+    """Raise MissingDependencyError where what trains supernets is not installed."""
+    require("torch", "filelock", purpose="training a supernet", extra="torch")
 
 
 class Run:
@@ -41,7 +48,7 @@ class Run:
     def __init__(self, folder: Path, facts: Mapping[str, Any], space: Space, build: Callable[[], Method], stages: int):
         self.folder, self.stages = folder, stages
         self._facts, self._space, self._build = dict(facts), space, build
-        self._known: list[Selection] = []
+        self._known: dict[int, Selection] = {}
         self._method: Method | None = None
 
     @property
@@ -59,53 +66,56 @@ class Run:
         """
         if stage >= self.stages:
             return None
-        while len(self._known) <= stage:
-            self._known.append(self._read(len(self._known)) or self._trained(len(self._known)))
+        if stage not in self._known:
+            self._known[stage] = self._read(stage) or self._trained(stage)
         return self._known[stage]
 
     def method(self) -> Method:
-        """Return the method as it is after the last stage, training what is missing."""
-        self.selection(self.stages - 1)
-        return self._restored(self.stages)
+        """Return the method as it is after the last stage, training what is missing; raises as :meth:`selection`."""
+        with self._claimed():
+            method = self._restored(self.stages)  # which is less where all selections are known and the state is lost
+            self._advance(method, self.stages)
+            return method
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def _trained(self, stage: int) -> Selection:
-        """Return what a stage selects, trained here unless another process has just done it."""
-        try:
-            import torch  # noqa: F401 - one clear error, before anything is built
-            from filelock import FileLock
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"to train a supernet, nasplug needs the package {error.name!r}; pip install 'nasplug[torch]'"
-            ) from error
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold the folder, which other processes and threads wait for."""
+        require_torch()
+        from filelock import FileLock
+
         self._claim()
         with FileLock(self.folder / "run.lock"):
+            yield
+
+    def _trained(self, stage: int) -> Selection:
+        """Return what a stage selects, trained here unless another process has just done it."""
+        with self._claimed():
             done = self._read(stage)
             if done is not None:
                 return done
-            method = self._restored(stage)
-            while method.done <= stage:
-                self._method = None  # what an error leaves behind is no state to go on from
-                try:
-                    selection = method.advance()
-                except TrainingError as error:
-                    last = self._sound if self._sound.exists() else self.checkpoint
-                    good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint"
-                    raise TrainingError(
-                        f"{error}, in stage {method.done + 1} of {self.stages}; {good}. {error.remedy}"
-                    ) from error
-                self._save(method, selection)
-                self._method = method
-                said = [f"{name} {fact:.4g}" for name, fact in selection.facts.items() if isinstance(fact, float)]
-                _log.info(
-                    "%s: stage %d of %d: %s",
-                    self.folder.name.rpartition("-")[0],
-                    method.done,
-                    self.stages,
-                    ", ".join(said),
-                )
-            return selection
+            return self._advance(self._restored(stage), stage + 1)[-1]
+
+    def _advance(self, method: Method, stages: int) -> list[Selection]:
+        """Train a method until so many stages are done, each of them saved; return what they select."""
+        selections: list[Selection] = []
+        while method.done < stages:
+            self._method = None  # what an error leaves behind is no state to go on from
+            try:
+                selections.append(method.advance())
+            except TrainingError as error:
+                last = self._sound if self._sound.exists() else self.checkpoint
+                good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint"
+                raise TrainingError(
+                    f"{error}, in stage {method.done + 1} of {self.stages}; {good}. {error.remedy}"
+                ) from error
+            self._save(method, selections[-1])
+            self._method = method
+            said = [f"{name} {fact:.4g}" for name, fact in selections[-1].facts.items() if isinstance(fact, float)]
+            of = self.folder.name.rpartition("-")[0]
+            _log.info("%s: stage %d of %d: %s", of, method.done, self.stages, ", ".join(said))
+        return selections
 
     @property
     def _digest(self) -> str:
@@ -123,9 +133,9 @@ class Run:
                 "or choose another"
             )
 
-    def _restored(self, stage: int) -> Method:
-        """Return the method with at most ``stage`` stages done: the one at hand, or from the checkpoint, or new."""
-        if self._method is not None and self._method.done == stage:
+    def _restored(self, stages: int) -> Method:
+        """Return the method with at most ``stages`` stages done: the one at hand, or from the checkpoint, or new."""
+        if self._method is not None and self._method.done == stages:
             return self._method
         self._method = None
         method = self._build()
@@ -144,7 +154,7 @@ class Run:
                     f"{self.checkpoint} is damaged or of another supernet ({type(error).__name__}: {reason}); "
                     "remove it to train anew"
                 ) from error
-            if method.done > stage:  # what later stages selected is known, what this one did was lost
+            if method.done > stages:  # what later stages selected is known, what this one did was lost
                 method = self._build()
         self._method = method
         return method

@@ -71,7 +71,7 @@ class Perturbation:
             operation with a large weight is then missed for its weight, too.
         ties: what tells equal accuracies apart: the ``loss``, or the ``order`` of the operations, as in the code.
 
-    Raises: UnknownNameError for another criterion.
+    Raises: UnknownNameError for another criterion or way to tell ties apart.
     """
 
     criterion: Literal["accuracy", "loss"] = "accuracy"
@@ -81,6 +81,8 @@ class Perturbation:
     def __post_init__(self) -> None:
         if self.criterion not in ("accuracy", "loss"):
             raise UnknownNameError("criterion", str(self.criterion), ("accuracy", "loss"))
+        if self.ties not in ("loss", "order"):
+            raise UnknownNameError("way to tell equal accuracies apart", str(self.ties), ("loss", "order"))
 
     def operation(
         self, evaluate: Evaluate, mixture: Tensor, decision: int, selectable: Sequence[bool] | NDArray[np.bool_]

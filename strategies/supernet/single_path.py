@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplug import registry
-from nasplug.errors import InputError, UnknownNameError
+from nasplug.errors import InputError
 from nasplug.images import Images
 from nasplug.spaces import Genotypes, NASBenchMacro, Space
 from nasplug.spaces.modules import complexity
@@ -22,7 +22,8 @@ from nasplug.spaces.subspace import Subspace
 from nasplug.strategies.base import run_seed
 from nasplug.strategies.history import History
 from nasplug.strategies.supernet.priced import Predict, Price
-from nasplug.strategies.supernet.strategy import SupernetStrategy
+from nasplug.strategies.supernet.run import require_torch
+from nasplug.strategies.supernet.strategy import SizedStrategy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,11 +40,11 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """Sizes of networks for images of up to 16x16 pixels, by space."""
 
-_EPOCHS = {"small": 20, "full": 8}
+_EPOCHS_SMALL, _EPOCHS_FULL = 20, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class SinglePathNAS(SupernetStrategy):
+class SinglePathNAS(SizedStrategy):
     """Single-Path NAS: one over-sized kernel a layer, cut to size by trained thresholds under a price on cost.
 
     Source: Stamoulis et al., arXiv:1904.02877, and the authors' code; for the price arXiv:1907.00959. Weights and
@@ -67,7 +68,6 @@ class SinglePathNAS(SupernetStrategy):
         trade_off: lambda, fixed; None has it found for the target, and is 1 where there is none.
         cost_model: a registered one that is ready, such as ``pixel1``; None takes the budget's, and where there is
             none, millions of multiply-adds of the networks trained.
-        networks: ``small`` for 8x8 pixels, ``full`` for the published sizes; None takes what fits.
         epochs: None takes 20 for small networks and the published 8 for full ones.
         warm_up: share of the epochs without a price.
         batch_size: images a step.
@@ -84,13 +84,12 @@ class SinglePathNAS(SupernetStrategy):
         InputError: a target beyond the cheapest or dearest network, a target or budget beside a fixed lambda, a cost
             model of another space or one that is not fitted, a number out of range, an export into no folder; while
             training, a fixed lambda at which every layer that can be skipped is.
-        UnknownNameError: another size of networks or cost model.
+        UnknownNameError: another cost model.
     """
 
     target: float | None = None
     trade_off: float | None = None
     cost_model: str | None = None
-    networks: Literal["small", "full"] | None = None
     epochs: int | None = None
     warm_up: float = 0.5
     batch_size: int = 64
@@ -105,8 +104,6 @@ class SinglePathNAS(SupernetStrategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.networks not in (None, "small", "full"):
-            raise UnknownNameError("size of networks", str(self.networks), ("small", "full"))
         if (self.epochs is not None and self.epochs < 2) or self.batch_size < 2:
             raise InputError(
                 f"a search takes at least 2 epochs, on batches of at least 2 images, got {self.epochs} and "
@@ -194,10 +191,7 @@ class SinglePathNAS(SupernetStrategy):
 
     def sizes(self, images: Images) -> dict[str, Any]:
         """Return the sizes of the networks."""
-        return dict(_SMALL[self.whole_space.name]) if self._fitting(images) == "small" else {}
-
-    def _fitting(self, images: Images) -> str:
-        return self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")
+        return dict(_SMALL[self.whole_space.name]) if self.is_small(images) else {}
 
     def _facts(self, images: Images, seed: int) -> dict[str, Any]:
         facts = super()._facts(images, seed)
@@ -208,7 +202,7 @@ class SinglePathNAS(SupernetStrategy):
         return facts | {"costs": costs, "aim": self.aimed(price)}
 
     def _stages(self, images: Images) -> int:
-        return self.epochs or _EPOCHS[self._fitting(images)]
+        return self.epochs or (_EPOCHS_SMALL if self.is_small(images) else _EPOCHS_FULL)
 
     def _method(self, images: Images, seed: int) -> Method:
         from nasplug.spaces.modules.seeding import seeded
@@ -255,6 +249,7 @@ class SinglePathNAS(SupernetStrategy):
 
     def _exported(self, seed: int, path: Path) -> None:
         """Write the network of a seed's run, unless the file holds it."""
+        require_torch()
         from nasplug.spaces.modules.onnx_files import note_of, require_onnx, write_onnx
 
         require_onnx()  # before anything is trained

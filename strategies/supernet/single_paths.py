@@ -4,60 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasplug.errors import InputError, TrainingError, UnknownNameError
+from nasplug.errors import InputError, SpaceExhaustedError, TrainingError
 from nasplug.spaces import Genotypes
 from nasplug.spaces.modules.supernets import Supernet
 from nasplug.strategies.history import History
 from nasplug.strategies.ofa_evolution import OFAEvolution
 from nasplug.strategies.supernet.data import Halves
-from nasplug.strategies.supernet.evaluation import evaluator, recalibrated
+from nasplug.strategies.supernet.evaluation import recalibrated
 from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.mixture import Recipe
+from nasplug.strategies.supernet.path_ranking import TRAINING_STAGES, Ranking
 from nasplug.strategies.supernet.ranking import LONGEST
 
-__all__ = ["Ranking", "SinglePaths", "path_mixture"]
+__all__ = ["SinglePaths", "path_mixture"]
 
 RECALIBRATION_BATCHES = 4
 """Batches of training images that the norms of a sub-network take their statistics from."""
-
-TRAINING_STAGES = 5
-"""Of equal length, each ending with a first look at random architectures."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How sub-networks are compared by shared weights.
-
-    Attributes:
-        how: ``evolution``, once-for-all's with the settings of the paper, or ``exhaustive``: every canonical class.
-        population: sub-networks of a generation, and of a look while training.
-        generations: of the evolution.
-        parents: share of a population that the next one comes from.
-
-    Raises: UnknownNameError for another way; InputError for a population without parents, or no generation.
-    """
-
-    how: Literal["evolution", "exhaustive"] = "evolution"
-    population: int = 50
-    generations: int = 20
-    parents: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.how not in ("evolution", "exhaustive"):
-            raise UnknownNameError("way of ranking", str(self.how), ("evolution", "exhaustive"))
-        if round(self.population * self.parents) < 1 or self.generations < 1:
-            raise InputError(
-                "expected a population with at least one parent, and at least one generation, got "
-                f"{self.population} * {self.parents} and {self.generations}"
-            )
 
 
 def path_mixture(net: Supernet, genotypes: Genotypes) -> Tensor:
@@ -86,7 +56,6 @@ class SinglePaths(Method):
         self.net, self.data, self.recipe, self.ranking, self.seed = (
             net.to(data.weights.labels.device), data, recipe, ranking, seed,
         )  # fmt: skip
-        self.evaluate = evaluator(net, data.selection)
         self._optimizer = torch.optim.SGD(
             net.parameters(),
             lr=recipe.learning_rate,
@@ -97,7 +66,7 @@ class SinglePaths(Method):
         self._everything = net.space.enumerable and ranking.how == "exhaustive"
         if ranking.how == "exhaustive" and not net.space.enumerable:
             raise InputError(f"the space {net.space.name!r} is too large for ranking=exhaustive; use evolution")
-        self.stages = stages(ranking, recipe)
+        self.stages = ranking.stages(recipe.epochs)
         self._evolution = OFAEvolution(space=net.space, population=ranking.population, parents=ranking.parents)
         self._known = History.empty(net.space)
 
@@ -115,8 +84,9 @@ class SinglePaths(Method):
             space = self.net.space
             cells = np.unique(space.representative(space.all()), axis=0)
             return self._selected(self._measured(cells), {"compared": len(cells)})
-        proposed = self._evolution.propose(self._known, self.ranking.population, rng)
-        self._known = self._measured(proposed, self._known)
+        with suppress(SpaceExhaustedError):  # then all have been compared, and there is nothing to add
+            proposed = self._evolution.propose(self._known, self.ranking.population, rng)
+            self._known = self._measured(proposed, self._known)
         return self._selected(self._known, {"compared": len(self._known)})
 
     def _epoch(self, epoch: int) -> dict[str, float]:
@@ -187,8 +157,3 @@ class SinglePaths(Method):
         self._optimizer.load_state_dict(state["optimizer"])
         known = History.empty(self.net.space)
         self._known = known.extended(self.net.space.check(state["genotypes"].numpy()), state["values"].numpy())
-
-
-def stages(ranking: Ranking, recipe: Recipe) -> int:
-    """Return how many stages there are: of the training, and generations, or one look at everything."""
-    return min(TRAINING_STAGES, recipe.epochs) + (1 if ranking.how == "exhaustive" else ranking.generations)

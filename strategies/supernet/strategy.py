@@ -9,11 +9,11 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from nasplug.errors import InputError
+from nasplug.errors import InputError, UnknownNameError
 from nasplug.folder import data_folder
 from nasplug.images import Images, load_images
 from nasplug.spaces import Genotypes, Space
@@ -25,10 +25,10 @@ from nasplug.strategies.supernet.run import Run
 if TYPE_CHECKING:
     from nasplug.strategies.supernet.method import Method
 
-__all__ = ["SupernetStrategy"]
+__all__ = ["SizedStrategy", "SupernetStrategy"]
 
-FORMAT = 2
-"""Of checkpoints: raised when a change of code makes old ones useless."""
+FORMAT = 3
+"""Of runs: raised when a change of code makes old checkpoints useless, or the same settings select otherwise."""
 
 _WHERE = ("space", "device", "folder")
 """Fields that say where a run is, not what it is."""
@@ -105,7 +105,9 @@ class SupernetStrategy(Strategy):
         return self._runs[seed]
 
     def _facts(self, images: Images, seed: int) -> dict[str, Any]:
-        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init and f.name not in _WHERE}
+        fields = [f.name for f in dataclasses.fields(self) if f.init and f.name not in _WHERE]
+        options = {name: getattr(self, name) for name in fields}
+        options = {name: one.item() if isinstance(one, np.generic) else one for name, one in options.items()}
         sites = [[p.name, p.size] for p in self.whole_space.parameters]
         return {
             "format": FORMAT,
@@ -137,3 +139,25 @@ class SupernetStrategy(Strategy):
     @abstractmethod
     def _method(self, images: Images, seed: int) -> Method:
         """Return the method, untrained, on ``self.device``; may import torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedStrategy(SupernetStrategy):
+    """One whose supernets come in two sizes.
+
+    Args:
+        networks: ``small`` for images of up to 16x16 pixels, ``full`` for the published sizes; None takes what fits.
+
+    Raises: UnknownNameError: another size of networks.
+    """
+
+    networks: Literal["small", "full"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.networks not in (None, "small", "full"):
+            raise UnknownNameError("size of networks", str(self.networks), ("small", "full"))
+
+    def is_small(self, images: Images) -> bool:
+        """Return whether the small networks are trained."""
+        return (self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")) == "small"

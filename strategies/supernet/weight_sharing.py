@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from nasplug.errors import InputError, UnknownNameError
+from nasplug.errors import InputError
 from nasplug.images import Images
-from nasplug.strategies.supernet.strategy import SupernetStrategy
+from nasplug.strategies.supernet.path_ranking import Ranking
+from nasplug.strategies.supernet.strategy import SizedStrategy
 
 if TYPE_CHECKING:
     from nasplug.spaces.modules.supernets import Supernet
     from nasplug.strategies.supernet.data import Halves
     from nasplug.strategies.supernet.method import Method
+    from nasplug.strategies.supernet.mixture import Recipe
 
 __all__ = ["Darts", "DartsPT", "DartsPTFixedAlpha", "SinglePathOneShot", "WeightSharing"]
 
@@ -33,22 +35,18 @@ _EPOCHS: Mapping[str, int] = {"nasbench201": 100, **dict.fromkeys(_DARTS, 50)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightSharing(SupernetStrategy):
+class WeightSharing(SizedStrategy):
     """What strategies over a supernet of mixed edges have in common.
 
     Args:
-        networks: ``small`` supernets for 8x8 pixels, ``full`` for the published sizes; None takes what fits.
         epochs: of the first training; None takes the strategy's own.
         batch_size: images a step.
         learning_rate: of the weights, at the start of a cosine.
         share: of the images that weights are trained on; architectures are compared on the others.
 
-    Raises:
-        UnknownNameError: another size of networks.
-        InputError: numbers out of range.
+    Raises: InputError for numbers out of range.
     """
 
-    networks: Literal["small", "full"] | None = None
     epochs: int | None = None
     batch_size: int = 64
     learning_rate: float = 0.025
@@ -59,19 +57,20 @@ class WeightSharing(SupernetStrategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.networks not in (None, "small", "full"):
-            raise UnknownNameError("size of networks", str(self.networks), ("small", "full"))
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"a supernet trains for at least 1 epoch, got {self.epochs}")
-
-    def is_small(self, images: Images) -> bool:
-        """Return whether the small networks are trained."""
-        return (self.networks or ("small" if images.train.images.shape[-1] <= 16 else "full")) == "small"
 
     def epochs_on(self, images: Images) -> int:
         """Return the epochs of the first training."""
         own = self.small_epochs if self.is_small(images) else _EPOCHS[self.whole_space.name]
         return own if self.epochs is None else self.epochs
+
+    def recipe(self, images: Images) -> Recipe:
+        """Return how the supernet is trained."""
+        from nasplug.strategies.supernet.mixture import Recipe
+
+        final_rate = min(Recipe.final_rate, self.learning_rate)
+        return Recipe(self.epochs_on(images), self.batch_size, self.learning_rate, final_rate)
 
     def parts(self, images: Images, seed: int) -> tuple[Supernet, Halves]:
         """Return an untrained supernet and the halves that it is trained on."""
@@ -97,10 +96,9 @@ class Darts(WeightSharing):
 
     def _method(self, images: Images, seed: int) -> Method:
         from nasplug.strategies.supernet.differentiable import Differentiable
-        from nasplug.strategies.supernet.mixture import Recipe
 
         net, data = self.parts(images, seed)
-        recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        recipe = self.recipe(images)
         return Differentiable(net, data, recipe, seed)
 
 
@@ -141,13 +139,12 @@ class DartsPT(WeightSharing):
 
     def _method(self, images: Images, seed: int) -> Method:
         from nasplug.strategies.supernet.differentiable import Differentiable, Selecting
-        from nasplug.strategies.supernet.mixture import Recipe
         from nasplug.strategies.supernet.selectors import Perturbation
 
         net, data = self.parts(images, seed)
         own = self.small_intervals[self.whole_space.name] if self.is_small(images) else 5
         interval = own if self.interval is None else self.interval
-        recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        recipe = self.recipe(images)
         rate = self.learning_rate / 10
         final_rate = min(rate, recipe.final_rate) if self.whole_space.name in _DARTS else None
         published = self.as_published
@@ -189,15 +186,11 @@ class SinglePathOneShot(WeightSharing):
     small_epochs: ClassVar[int] = 60
 
     def _stages(self, images: Images) -> int:
-        from nasplug.strategies.supernet.single_paths import TRAINING_STAGES
-
-        after = 1 if self.ranking == "exhaustive" else self.generations
-        return min(TRAINING_STAGES, self.epochs_on(images)) + after
+        return Ranking(self.ranking, self.population, self.generations).stages(self.epochs_on(images))
 
     def _method(self, images: Images, seed: int) -> Method:
-        from nasplug.strategies.supernet.mixture import Recipe
-        from nasplug.strategies.supernet.single_paths import Ranking, SinglePaths
+        from nasplug.strategies.supernet.single_paths import SinglePaths
 
         net, data = self.parts(images, seed)
-        recipe = Recipe(self.epochs_on(images), self.batch_size, self.learning_rate)
+        recipe = self.recipe(images)
         return SinglePaths(net, data, recipe, Ranking(self.ranking, self.population, self.generations), seed)

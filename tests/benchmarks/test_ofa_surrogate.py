@@ -154,7 +154,7 @@ def test_it_is_fast(surrogate):
         ("note10_tables", {"rest_ms": np.zeros(17)}, "not above zero"),
     ],
 )
-def report_parts_are_checked(part, change, message):
+def test_parts_are_checked(part, change, message):
     arrays = (predictor() if part == "accuracy_predictor" else tables()) | change
     with pytest.raises(DataError, match=message):
         check_part(part, arrays)

@@ -119,6 +119,13 @@ def test_bad_requests_are_one_line(folder, more, message, capsys):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_an_export_to_where_nothing_can_be_written_is_refused_before_anything_is_trained(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert search(tmp_path / "runs", "--budgets", "60000", "--export", str(tmp_path / "file")) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_strategy_that_answers_no_requests_is_refused(capsys):
     assert run(["search", "-s", "random", "--budgets", "1000"]) == 2
     assert "such as eas; got 'random'" in capsys.readouterr().err

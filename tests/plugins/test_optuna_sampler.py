@@ -356,7 +356,7 @@ def test_a_waiting_architecture_is_taken() -> None:
     assert small(trial) == 2.0
 
 
-def report_partly_enqueued_trials_keep_the_rest_unrepeated() -> None:
+def test_partly_enqueued_trials_keep_the_rest_unrepeated() -> None:
     study = optuna.create_study(sampler=NasSampler(First, space=SMALL, seed=0))
     for _ in range(6):
         study.enqueue_trial({"op": "b"})

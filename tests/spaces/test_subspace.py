@@ -95,7 +95,7 @@ def test_words_and_encodings_are_the_space_s_own(part):
         np.testing.assert_array_equal(part.encode(some, kind), whole.encode(some, kind))
 
 
-def report_parts_by_different_rules_are_different_spaces(part):
+def test_parts_by_different_rules_are_different_spaces(part):
     other = Subspace(NASBench201(), few_convolutions, "another text")
     again = Subspace(NASBench201(), few_convolutions, "at most one convolution")
     assert part != other

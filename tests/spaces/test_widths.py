@@ -53,6 +53,11 @@ def test_levels_reach_the_full_width_and_counts_come_back():
         [32, 20, 5, 9],
     ]
     assert WidthSpace("all", [("a", 7)], levels=None).size == 7
+    for width, some in ((44, 8), (14, 4), (13, 4), (5, 8)):  # nothing at all is among them, however they divide
+        (site,) = WidthSpace("mine", [("a", width)], levels=some, lows=[0]).parameters
+        counts = site.decode(np.arange(site.size))
+        assert (counts[0], counts[-1]) == (0, width)
+        assert len(counts) > min(some, width)
 
 
 def test_bad_input():

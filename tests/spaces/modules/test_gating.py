@@ -380,6 +380,18 @@ def test_a_slim_network_trains_as_the_gated_one():
     assert not {id(weight) for weight in slim.parameters()} & {id(weight) for weight in weights.values()}
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_slim_network_has_weights_of_its_own(name):
+    gated = Gated(made(name), IMAGE)
+    mine = {id(one) for one in (*gated.parameters(), *gated.buffers())}
+    for masks in (gated.open_masks(), random_masks(gated, 0.5)):
+        slim = slimmed(gated, masks)
+        theirs = {id(one) for one in (*slim.parameters(), *slim.buffers())}
+        assert theirs
+        assert not mine & theirs
+        mine |= theirs
+
+
 def test_frozen_layers_stay_frozen_and_copies_work():
     net = made("vgg")
     net.stage1.conv1.conv.weight.requires_grad_(False)

@@ -71,9 +71,27 @@ def test_as_published_it_is_judged_on_new_batches_every_time(small, data):
     method = Differentiable(
         small(), replace(data, crop=1), RECIPE, 0, selecting=Selecting(rule, as_published=True), learn_logits=False
     )
+    for _ in range(3):
+        method.advance()
     mixture = method.training.mixture().detach()
     assert method._judge(mixture) != method._judge(mixture)
     assert method.evaluate(mixture) == method.evaluate(mixture)
+
+
+def test_as_published_a_restored_run_judges_as_one_that_was_never_interrupted(small, data):
+    def made() -> Differentiable:
+        rule = Perturbation("accuracy", ties="order")
+        selecting = Selecting(rule, interval=1, as_published=True)
+        return Differentiable(small(), replace(data, crop=1), RECIPE, 0, selecting=selecting, learn_logits=False)
+
+    whole = made()
+    expected = [one.facts["removals"] for one in run(whole)[2:]]
+    first = made()
+    for _ in range(4):
+        first.advance()
+    second = made()
+    second.restore(first.state())
+    assert [second.advance().facts["removals"] for _ in range(second.stages - 4)] == expected[2:]
 
 
 def test_with_fixed_logits_only_the_last_stage_selects(small, data):

@@ -247,8 +247,8 @@ def test_floors_hold(data):
     method = gating(data, Aim(budget=0.12, cost="params", floor=3), Phases(1, 5, 1, batch_size=20, gate_rate=0.1))
     facts = run(method)[-1].facts
     assert min(facts["channels"]) >= 3
-    with pytest.raises(InputError, match=r"the narrowest network costs more than 0\.\d+ of the full one"):
-        run(gating(data, Aim(budget=0.01, cost="params")))
+    with pytest.raises(InputError, match=r"the narrowest network costs 0\.0\d+ of the full one, the budget is 0\.01;"):
+        gating(data, Aim(budget=0.01, cost="params"))
 
 
 def test_a_budget_leaves_every_layer_a_tenth(data):
@@ -442,10 +442,42 @@ def test_bad_input_of_the_method(data):
         Aim(penalty=0.0, cost="time")
     with pytest.raises(InputError, match="no cost model do not go together"):
         gating(data, Aim(penalty=0.0, cost="model"))
+    with pytest.raises(InputError, match=r"expected a network of logits \(N, 10 or more\) for N images, got \(2, 4\)"):
+        gating(data, net=convnets.vgg(plan=((8, 8),), in_channels=1, classes=4))
+    gated = Gated(small(), IMAGE)
+    space = space_of(gated, "mine")
+    with pytest.raises(InputError, match="a cost model has to predict numbers above zero, got nan for"):
+        Gating(gated, space, data, SHORT, Aim(budget=0.5, cost="model"), 0, model=lambda rows: rows[:, 0] * np.nan)
+    with pytest.raises(UnknownNameError, match="unknown cost 'time'"):
+        DNAL(space=VGGWidths(), cost="time")
+    with pytest.raises(UnknownNameError, match="unknown treatment of residuals 'some'"):
+        DNAL(space=VGGWidths(), residual="some")
     with pytest.raises(InputError, match="has no supernet of the space 'nasbench201'"):
         strategy("dnal", NASBench201())
     with pytest.raises(InputError, match="'nasbench201' is no WidthSpace"):
         DNAL(space=NASBench201(), network=small())
+
+
+def test_another_forward_of_the_same_layers_is_another_run(few, tmp_path):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.scale = small(), 1.0
+
+        def forward(self, x):
+            return self.body(x)
+
+    class Edited(Net):
+        def forward(self, x):
+            return self.body(x) * 2.0
+
+    Edited.__name__ = Edited.__qualname__ = "Net"
+    folders = []
+    for kind in (Net, Net, Edited):
+        net = kind()
+        options = {"network": net, "images": "few", "folder": str(tmp_path)}
+        folders.append(DNAL(space=space_of(Gated(net, IMAGE), "mine"), **options).run(0).folder)
+    assert folders[0] == folders[1] != folders[2]
 
 
 def test_the_strategy_is_known_without_torch():

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 
 from nasplug import registry
 from nasplug.cost_models.constraint import affordable
-from nasplug.errors import DataError, InputError, TrainingError, UnknownNameError
+from nasplug.errors import DataError, InputError, MissingDependencyError, TrainingError, UnknownNameError
 from nasplug.spaces import Elastic, NASBench201
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.layout import ELASTIC_SMALL
 from nasplug.spaces.subspace import Subspace
 from nasplug.strategies import History, trial_rng
+from nasplug.strategies.supernet.elastic_search import EAS
 from nasplug.strategies.supernet.elastic_training import dropped, masked
 from nasplug.strategies.supernet.tasks import ALL, Tasks, read_tasks
 
@@ -185,7 +186,7 @@ def test_a_loss_that_is_no_number_ends_the_training(fresh, monkeypatch):
         ("noise=-1.0", "noise of at least 0"),
         ("learning_rate=0.0", "learning rate above 0"),
         ("share=2.0", "between 0 and 1"),
-        ("kind=joules", "flops, params or latency|joules"),
+        ("kind=joules", "joules"),
         ("kind=latency", "needs a fitted cost model"),
         ("budget=0.0", "finite number above zero"),
         ("task=lo", "unknown task"),
@@ -199,7 +200,21 @@ def test_options_out_of_range_are_refused(option, message):
         )
 
 
-def report_parts_that_do_not_go_together_are_refused(trained, few):
+def test_choices_are_checked_without_the_registry_too():
+    with pytest.raises(InputError, match="eas knows budgets of flops, params and latency, got 'joules'"):
+        EAS(space=SPACE, kind="joules")
+    with pytest.raises(UnknownNameError, match=r"unknown size of networks 'smal'.*did you mean small"):
+        EAS(space=SPACE, networks="smal")
+
+
+def test_without_torch_there_is_one_clear_error(few, tmp_path, monkeypatch):
+    strategy = EAS(space=SPACE, images="few", folder=str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependencyError, match=r"training a supernet needs the package 'torch'; pip install"):
+        strategy.propose(History.empty(SPACE), 1, trial_rng(0, 0))
+
+
+def test_parts_that_do_not_go_together_are_refused(trained, few):
     from nasplug.strategies.supernet.elastic_training import ElasticTraining
 
     method = trained.method(0)
@@ -354,9 +369,9 @@ def test_the_strategy_is_known_without_torch():
     assert done.stdout.strip() == "False"
 
 
-def test_global_streams_are_left_alone(trained):
+def test_global_streams_are_left_alone(trained, tmp_path):
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    trained.method(0)
+    replace(trained, folder=str(tmp_path)).method(0)
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
 

@@ -1,6 +1,7 @@
 """A run on disk: trained once, resumed to the same bits, refused where it is another's."""
 
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nasplug.errors import DataError, InputError, TrainingError
+from nasplug.errors import DataError, InputError, MissingDependencyError, TrainingError
 from nasplug.spaces import NASBench201
 from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.run import Run
@@ -111,6 +112,45 @@ def test_a_method_at_its_end_comes_from_the_checkpoint(tmp_path):
     method = run(tmp_path).method()
     assert isinstance(method, Counting)
     assert (method.done, float(method.value)) == (4, expected)
+
+
+@pytest.mark.parametrize("lost", ["the checkpoint", "its last stage", "a selection", "nothing"])
+def test_a_method_is_at_its_end_whatever_was_lost(tmp_path, lost):
+    made = run(tmp_path)
+    made.selection(2)
+    earlier = made.checkpoint.read_bytes()
+    expected = all_of(made)
+    if lost == "the checkpoint":
+        made.checkpoint.unlink()
+    elif lost == "its last stage":  # killed between the two files of the last stage
+        made.checkpoint.write_bytes(earlier)
+    elif lost == "a selection":
+        (tmp_path / "stage-0001.json").unlink()
+        run(tmp_path).selection(1)  # which rewinds the checkpoint
+    method = run(tmp_path).method()
+    assert isinstance(method, Counting)
+    assert (method.done, float(method.value)) == (4, expected[-1][1]["value"])
+    assert torch.load(made.checkpoint, weights_only=True)["done"] == 4
+    assert all_of(run(tmp_path)) == expected
+
+
+def test_threads_that_share_a_run_see_every_stage_in_its_place(tmp_path):
+    expected = all_of(run(tmp_path / "alone"))
+    shared, found = run(tmp_path / "shared"), []
+    threads = [threading.Thread(target=lambda: found.append(all_of(shared))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
+def test_without_torch_a_finished_run_is_read_and_training_is_one_clear_error(tmp_path, monkeypatch):
+    expected = all_of(run(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert all_of(run(tmp_path)) == expected
+    with pytest.raises(MissingDependencyError, match=r"training a supernet needs the package 'torch'; pip install"):
+        run(tmp_path / "new").selection(0)
 
 
 def test_what_an_error_leaves_behind_is_not_gone_on_from(tmp_path):

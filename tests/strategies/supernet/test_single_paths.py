@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from nasplug.errors import InputError, TrainingError, UnknownNameError
+from nasplug.errors import InputError, SpaceExhaustedError, TrainingError, UnknownNameError
 from nasplug.spaces import NASBench201
 from nasplug.spaces.modules.supernets import supernet
 from nasplug.strategies.supernet.mixture import Recipe
-from nasplug.strategies.supernet.single_paths import Ranking, SinglePaths, path_mixture
+from nasplug.strategies.supernet.path_ranking import Ranking
+from nasplug.strategies.supernet.single_paths import SinglePaths, path_mixture
 
 SPACE = NASBench201()
 RANKING = Ranking(population=4, generations=2)
@@ -49,6 +50,18 @@ def test_stages_rank_what_they_compared_and_the_best_leads(small, data):
         assert one.facts["shared"] == sorted(one.facts["shared"], reverse=True)
     accuracy, _ = method.shared_accuracy(selections[-1].ranking)
     assert (np.diff(accuracy) <= 0).all()
+
+
+def test_where_all_have_been_compared_a_generation_adds_nothing(small, data, monkeypatch):
+    method = made(data, small())
+    for _ in range(method.stages - 1):
+        before = method.advance()
+
+    def exhausted(*_):
+        raise SpaceExhaustedError("all have been tried")
+
+    monkeypatch.setattr(type(method._evolution), "propose", exhausted)
+    assert method.advance().ranking.tolist() == before.ranking.tolist()
 
 
 def test_exhaustive_ranking_compares_every_class(small, data, monkeypatch):

@@ -11,9 +11,11 @@ import torch
 
 from nasplug import registry
 from nasplug.errors import InputError, UnknownNameError
+from nasplug.images.catalog import DATASETS
 from nasplug.spaces import NASBench201, NASBenchMacro
 from nasplug.spaces.subspace import Subspace
 from nasplug.strategies import History, Status, Strategy, trial_rng
+from nasplug.strategies.supernet.weight_sharing import Darts
 
 SPECS = {
     "darts": "darts:images=few,epochs=3",
@@ -130,9 +132,9 @@ def test_the_same_decisions_on_one_and_two_threads(spec, tmp_path):
     assert sequences[0] == sequences[1]
 
 
-def test_global_streams_are_left_alone(spec):
+def test_global_streams_are_left_alone(spec, tmp_path):
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    searched(built(spec), 3)
+    searched(built(f"{spec},folder={tmp_path}"), 3)
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -142,6 +144,26 @@ def test_a_space_without_supernet_is_refused(spec):
         InputError, match="has no supernet of the space 'nasbench-macro'; spaces that have: nasbench201"
     ):
         built(spec, NASBenchMacro())
+
+
+def test_stages_are_known_without_torch(spec, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in [name for name in sys.modules if name.startswith("nasplug.") and "supernet." in name]:
+        monkeypatch.delitem(sys.modules, module)
+    assert built(spec).run(0).stages >= 3
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    plain = Darts(space=SPACE, images="few", epochs=3, folder=str(tmp_path))
+    assert (
+        Darts(space=SPACE, images="few", epochs=np.int64(3), folder=str(tmp_path)).run(0).folder == plain.run(0).folder
+    )
+
+
+def test_a_low_learning_rate_is_the_final_one_too():
+    images = DATASETS["few"](None)
+    assert Darts(space=SPACE, learning_rate=0.0005).recipe(images).final_rate == 0.0005
+    assert Darts(space=SPACE).recipe(images).final_rate == 0.001
 
 
 @pytest.mark.parametrize("option", ["epochs=0", "share=1.5", "batch_size=1", "learning_rate=0.0"])
