@@ -78,6 +78,7 @@ class Benchmark(ABC):
         notes: sentences every report must carry, for example that there is one split only.
         continues: a longer training goes on from a shorter one, so that after 3 epochs the fourth is paid alone;
             False where lengths are trainings of their own.
+        trains: whether labels come from trainings that are made when they are asked for.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Benchmark(ABC):
     report: Signal
     notes: tuple[str, ...] = ()
     continues: bool = False
+    trains: bool = False
 
     @abstractmethod
     def query(

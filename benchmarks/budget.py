@@ -59,6 +59,7 @@ class WithinBudget(Benchmark):
         part = affordable(whole.space, self.cost, budget.max_ms, margin=budget.margin)
         self.name, self.space = f"{whole.name} within {budget.max_ms:g} ms", part
         self.search, self.report, self.continues = whole.search, whole.report, whole.continues
+        self.trains = whole.trains
         margin = f", {budget.margin:g} standard deviations kept from it" if budget.margin else ""
         shown = f"{part.size:,} of {whole.space.size:,}" if part.enumerable else "those"
         self.notes = (

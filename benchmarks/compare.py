@@ -428,6 +428,7 @@ def compare(
         "budget": study.budget,
         "strategies": list(study.strategies),
         "benchmarks": {name: _facts(arena, study) for name, arena in arenas.items()},
+        "trains": _trained_here(arenas, study.strategies),
         "failures": [
             {"benchmark": f.benchmark, "strategy": f.strategy, "seed": f.seed, "error": f.error} for f in lost
         ],
@@ -443,6 +444,7 @@ def compare(
         "command": command,
         "jobs": jobs,
         "backend": backend,
+        "cluster": scheduler is not None,
         "runs_computed": outcome.computed,
         "wall_s": round(time.perf_counter() - started, 3),
     }
@@ -492,6 +494,13 @@ def _facts(arena: Arena, study: Study) -> dict[str, Any]:
         best = statistics.pareto_front(costs, report)
         fronts[metric] = np.stack([costs[best], report[best]], axis=1).tolist()
     return facts | {"rows": len(held), "period": period, "baselines": baselines, "fronts": fronts}
+
+
+def _trained_here(arenas: Mapping[str, Arena], strategies: Sequence[str]) -> list[str]:
+    """Return the benchmarks and strategies that train networks while they are compared."""
+    found = [name for name, arena in arenas.items() if arena.benchmark.trains]
+    space = next(iter(arenas.values())).benchmark.space
+    return found + [spec for spec in strategies if registry.configure("strategy", spec, space).trains]
 
 
 def _period(benchmark: Benchmark, signal: Signal) -> int:
@@ -560,16 +569,27 @@ def _identity(arena: Arena, name: str, strategy: str, budget: int) -> dict[str, 
         "strategy": strategy,
         "configuration": repr(configured),
         "nasplug": version("nasplug"),
-        "code": code_digest(type(configured).__module__),
+        "code": code_digest(type(configured).__module__, type(arena.benchmark.space).__module__),
         "libraries": _libraries(),
     }
 
 
 @cache
-def code_digest(module: str) -> str:
-    """Return a digest of the sources a run executes: spaces, strategies, the strategy's module, labels, this loop."""
-    loop = (module, __name__, Meter.__module__, Benchmark.__module__, "nasplug.benchmarks.table")
+def code_digest(*modules: str) -> str:
+    """Return a digest of the sources a run executes: spaces, strategies, labels, this loop, and those of ``modules``.
+
+    Of a module of ours that is its folder, of another one its whole package: a strategy may stand on several files.
+    """
+    loop = (__name__, Meter.__module__, Benchmark.__module__, "nasplug.benchmarks.table")
     files = {Path(inspect.getfile(importlib.import_module(one))) for one in loop}
+    for module in modules:
+        file, package = Path(inspect.getfile(importlib.import_module(module))), module.partition(".")[0]
+        if package == __name__.partition(".")[0]:
+            files |= set(file.parent.glob("*.py"))
+        elif paths := getattr(importlib.import_module(package), "__path__", None):
+            files |= {one for path in paths for one in Path(path).rglob("*.py")}
+        else:
+            files.add(file)
     for package in ("nasplug.spaces", "nasplug.strategies"):
         files |= set(Path(inspect.getfile(importlib.import_module(package))).parent.rglob("*.py"))
     digests = sorted(hashlib.sha256(path.read_bytes()).digest() for path in files)

@@ -80,13 +80,14 @@ class Engine:
 
         Raises:
             InputError: no cluster answers at the address.
-            NasplugError: with ``loky``, workers died again and again before any of them had a result.
         """
         if not items:
             return
         if self.scheduler is not None:
             self._knock(self.scheduler)
-        jobs = (os.cpu_count() or 1) if self.jobs == -1 else self.jobs
+        from joblib import cpu_count  # which knows of affinity and of containers
+
+        jobs = cpu_count() if self.jobs == -1 else self.jobs
         yield from ENGINES[self.name](function, items, jobs, self.scheduler)
 
     def _knock(self, scheduler: str) -> None:
@@ -110,17 +111,28 @@ def _loky(
     while left:
         try:
             with parallel_config(backend="sequential" if jobs == 1 else "loky"):
-                pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+                pool = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=AHEAD * jobs)
                 for number, result in pool(delayed(_numbered)(function, *one) for one in list(left.items())):
                     deaths = 0
                     yield left.pop(number), result
-        except TerminatedWorkerError as error:  # all that were in hand are lost, and begin anew
+        except TerminatedWorkerError:  # all that were in hand are lost, and begin anew
             deaths += 1
-            if deaths > DEATHS:
-                raise NasplugError(
-                    "worker processes die again and again, perhaps for lack of memory; finished runs are kept: "
-                    "try again with fewer --jobs"
-                ) from error
+            if deaths == DEATHS:  # some of those are deadly, and which they are shows in a process of their own
+                for number in list(left)[: AHEAD * jobs]:
+                    yield left.pop(number), _alone(function, items[number])
+                deaths = 0
+
+
+def _alone(function: Callable[[Item], Result], item: Item) -> Result | LostError:
+    """Return the result of one item, worked on by a process that has nothing else in hand."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with ProcessPoolExecutor(max_workers=1) as alone:
+        try:
+            return alone.submit(function, item).result()
+        except TerminatedWorkerError as error:
+            return LostError(f"its worker process died, for lack of memory perhaps ({' '.join(str(error).split())})")
 
 
 def _numbered(function: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:

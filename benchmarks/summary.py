@@ -127,6 +127,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         ],
         "random_search": {name: _random_search(one, facts["budget"]) for name, one in facts["benchmarks"].items()},
         "benchmarks": {name: _about(one) for name, one in facts["benchmarks"].items()},
+        "trains": facts["trains"],
         "failures": facts["failures"],
         "environment": {key: value for key, value in machine.items() if key != "command"},
     }

@@ -41,12 +41,12 @@ def affordable(space: Space, model: Predicts, max_ms: float, *, margin: float = 
         space: the whole.
         model: a fitted cost model of it.
         max_ms: the budget in milliseconds.
-        margin: standard deviations of the prediction that are added to it; models without one get no margin. A
-            negative one takes chances, for those who measure what they find before they use it.
+        margin: standard deviations of the prediction that are added to it. A negative one takes chances, for those
+            who measure what they find before they use it.
         seed: of the search for cheap architectures where the space cannot be enumerated.
 
     Raises: InputError for a bound that is none, or where nothing is affordable: it names the cheapest architecture
-        found and its cost, and for a cost model of another space.
+        found and its cost; for a cost model of another space, and for a margin where predictions have no deviation.
     """
     if not (np.isfinite(max_ms) and max_ms > 0 and np.isfinite(margin)):
         raise InputError(f"a budget is finite milliseconds above zero, with a finite margin; got {max_ms}, {margin}")
@@ -61,6 +61,11 @@ def affordable(space: Space, model: Predicts, max_ms: float, *, margin: float = 
 
     known = space.all() if space.enumerable else _cheap(space, cost, max_ms, np.random.default_rng(seed))
     costs = cost(known)
+    if margin and (costs == model.predict(known)).all():
+        raise InputError(
+            f"{type(model).__name__} predicts without a standard deviation, so a margin of {margin:g} has no effect; "
+            "leave it out, or take a cost model that has one, such as few-shot"
+        )
     if not (costs <= max_ms).any():
         cheapest = int(np.argmin(costs))
         more = f" with a margin of {margin:g} standard deviations" if margin else ""

@@ -20,7 +20,7 @@ from nasplug.cost_models.corrected import Corrected
 from nasplug.cost_models.features import Features
 from nasplug.cost_models.hardware import Hardware, device_and_batch, hardware, read_hardware
 from nasplug.cost_models.mlp import MLP, chunked
-from nasplug.errors import InputError
+from nasplug.errors import DataError, InputError
 from nasplug.spaces import Genotypes
 
 __all__ = ["GPU"]
@@ -95,19 +95,32 @@ class GPU(BankModel):
         if missing := [field for field, number in numbers.items() if number is None]:
             raise InputError(
                 f"gpu needs {', '.join(missing)} of {one.name!r} ({one.full_name}, a {one.kind}), which is not listed; "
-                "name a GPU, or describe it in --option hardware_file"
+                "name a GPU, or describe it in a file of your own: gpu:hardware_file=FILE"
             )
         return math.log(numbers["fp32_tflops"]), math.log(numbers["bandwidth_gb_s"]), numbers["capability"]
 
     def pretrain(self, bank: LatencyBank) -> Self:
         """Fit a model of each device of the bank and return the model, aimed at ``hardware`` where that is set.
 
-        Raises: InputError for a bank of another space, a device name without a batch size, or hardware without the
-            numbers needed; UnknownNameError for hardware that is not listed.
+        Raises: InputError for a bank of another space, or devices without a batch size in their name, that are not
+            listed or lack the numbers needed; UnknownNameError for ``hardware`` that is not listed.
         """
         if bank.space != self.space:
             raise InputError(f"the bank is of space {bank.space.name!r}, the model of {self.space.name!r}")
-        traits = {device: self._traits_of(device_and_batch(device)[0]) for device in bank.devices}
+        traits: dict[str, Traits] = {}
+        refused: dict[str, InputError] = {}
+        for device in bank.devices:
+            try:
+                traits[device] = self._traits_of(device_and_batch(device)[0])
+            except DataError:
+                raise
+            except InputError as error:
+                refused[device] = error
+        if refused:
+            raise InputError(
+                f"gpu cannot learn from {', '.join(refused)} ({next(iter(refused.values()))}); leave them out by "
+                f"--sources {','.join(traits) or 'DEVICE,...'}, in Python by bank.only([...])"
+            )
         models = {}
         for device in bank.devices:
             known = ~np.isnan(bank.on(device))
@@ -143,7 +156,10 @@ class GPU(BankModel):
 
     def _fit(self, genotypes: Genotypes, ms: NDArray[np.float64]) -> None:
         if not self.fitted:
-            raise InputError("gpu needs pretrain(bank) and the hardware to predict, by option or aim(), before fit")
+            raise InputError(
+                "gpu needs pretrain(bank) and the hardware to predict, by option or aim(), before fit; on the command "
+                "line --bank TABLE and gpu:hardware=NAME,batch=NUMBER"
+            )
         self._offset = 0.0
         self._offset = float(np.median(np.log(ms) - np.log(self._predict(genotypes))))
 

@@ -111,8 +111,11 @@ def _device(name: str, facts: Mapping[str, Any]) -> Hardware:
 
 
 def device_and_batch(device: str) -> tuple[str, int]:
-    """Return hardware name and batch size of a device name such as ``2080ti_64``; raises InputError for another."""
+    """Return hardware name and batch size of a device name such as ``2080ti_64``; raises InputError for another.
+
+    A number that belongs to the name of listed hardware, such as ``essential_ph_1``, is no batch size.
+    """
     match = _BATCHED.fullmatch(device)
-    if match is None:
+    if match is None or any(device in (one.name, *one.aliases) for one in _packaged().values()):
         raise InputError(f"expected HARDWARE_BATCH, such as titan_rtx_64, got {device!r}")
     return match["name"], int(match["batch"])

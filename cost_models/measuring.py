@@ -10,6 +10,7 @@ Shapes: n architectures.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import platform
 import re
@@ -78,6 +79,11 @@ class Protocol:
             raise InputError(f"a measurement has counts of at least 1, 3 blocks and a spread above 0, got {self}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device) or (self.engine != "eager" and self.device != "cpu"):
             raise InputError(f"expected device cpu, or for eager cuda or cuda:0, got {self.device!r} for {self.engine}")
+        for name, own in (("classes", "classes"), ("in_channels", "channels")):
+            if name in self.sizes:
+                raise InputError(
+                    f"{name!r} is not one of the sizes; give it by --{own}, in Python by Protocol({own}=...)"
+                )
 
     def text(self) -> str:
         """Return what makes two measurements comparable, for the ``protocol`` column."""
@@ -85,21 +91,22 @@ class Protocol:
             f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else self.device
         )
         sizes = "".join(f", {key} {value}" for key, value in sorted(self.sizes.items()))
-        return f"{self.engine} on {where}, {self.batch}x{self.channels}x{self.side}x{self.side}{sizes}"
+        classes = "" if self.classes == 10 else f", {self.classes} classes"
+        return f"{self.engine} on {where}, {self.batch}x{self.channels}x{self.side}x{self.side}{classes}{sizes}"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of a measurement file.
+    """One row of a measurement file; what has a default may be missing from a file that is written by hand.
 
     Attributes:
         space: of the architecture.
         architecture: its string.
         latency_ms: median of the blocks.
-        spread: of the blocks, relative (:class:`Protocol`).
+        spread: of the blocks, relative (:class:`Protocol`); NaN where it is unknown.
         noisy: the spread stayed too wide in every attempt; the one with the least is reported.
         attempts: how often it was measured.
-        passes: forward passes in all.
+        passes: forward passes in all; 0 where it is unknown.
         protocol: what makes rows comparable.
         machine: processor, or graphics card.
         software: versions.
@@ -110,15 +117,21 @@ class Measurement:
     space: str
     architecture: str
     latency_ms: float
-    spread: float
-    noisy: bool
-    attempts: int
-    passes: int
-    protocol: str
-    machine: str
-    software: str
-    load: str
-    measured_at: str
+    spread: float = np.nan
+    noisy: bool = False
+    attempts: int = 1
+    passes: int = 0
+    protocol: str = ""
+    machine: str = ""
+    software: str = ""
+    load: str = ""
+    measured_at: str = ""
+
+
+COLUMNS = tuple(one.name for one in fields(Measurement))
+"""Of a file that :func:`measure` writes."""
+NEEDED = COLUMNS[:3]
+"""Of any measurement file."""
 
 
 def measure(
@@ -132,6 +145,8 @@ def measure(
 ) -> Iterator[Measurement]:
     """Measure architectures and append each to a CSV file at once; those that the file holds are yielded from it.
 
+    A last line that a killed run left unfinished is cut off before the first row is appended, and only then.
+
     Args:
         space: one with torch networks.
         genotypes: ``(n, s)``.
@@ -141,14 +156,25 @@ def measure(
         clock: seconds.
 
     Raises:
-        InputError: a CUDA device that torch does not see.
+        InputError: a space without networks, a CUDA device that torch does not see, sizes that are none.
+        UnknownNameError: a size that the space's networks do not take.
         DataError: a file of another protocol or machine, or one that cannot be read or written.
-        MissingDependencyError: the engine's package is not installed.
+        MissingDependencyError: torch, or the engine's package, is not installed.
     """
+    require("torch", purpose="measuring networks", extra="torch")
+    from nasplug.spaces.modules.build import require_sizes
+
+    require_sizes(space, protocol.sizes)
     genotypes = space.check(genotypes)
     strings = space.to_string(genotypes)
     machine, held = machine_name(protocol.device), {}
-    for row in read_measurements(path) if path.exists() else ():
+    content = _read(path) if path.exists() else _Content()
+    if content.columns != COLUMNS:
+        raise DataError(
+            f"{path} cannot be continued, its columns are {', '.join(content.columns)} and not those of a file that "
+            "was measured here: choose another file"
+        )
+    for row in content.rows:
         theirs, ours = (row.space, row.protocol, row.machine), (space.name, protocol.text(), machine)
         if theirs != ours:
             raise DataError(
@@ -156,6 +182,8 @@ def measure(
                 "choose another file"
             )
         held[row.architecture] = row
+    if not held.keys() >= set(strings):
+        _mend(path, content)
     with _threads(protocol.threads):
         for string, genotype in zip(strings, genotypes, strict=True):
             if string not in held:
@@ -176,8 +204,9 @@ def drift(
     """Measure a row's architecture once more and return how much longer it takes now, as a share of the row's latency.
 
     Blocks of one measurement may agree on a machine that heats up and slows down from one network to the next; at the
-    end of a run, the first network tells. Nothing is written.
+    end of a run, the first network tells. Nothing is written. Raises MissingDependencyError as :func:`measure`.
     """
+    require("torch", purpose="measuring networks", extra="torch")
     (genotype,) = space.from_string([row.architecture])
     with _threads(protocol.threads):
         run = _runner(space, genotype, protocol, seed)
@@ -342,57 +371,106 @@ def _software(engine: Engine) -> str:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds: ``kept`` of its ``size`` bytes, the rest being an unfinished line; nothing by default."""
+
+    columns: tuple[str, ...] = COLUMNS
+    rows: Sequence[Measurement] = ()
+    kept: int = 0
+    size: int = 0
+
+
+def _mend(path: Path, content: _Content) -> None:
+    """Cut an unfinished last line off the file, or end it where it is a row."""
+    if not content.size:
+        return
+    try:
+        with path.open("rb+") as file:
+            if content.kept < content.size:
+                file.truncate(content.kept)
+            file.seek(max(content.kept - 1, 0))
+            missing = {b"": b"", b"\n": b"", b"\r": b"\n"}.get(file.read(1), b"\r\n")
+            file.write(missing)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def _append(path: Path, row: Measurement) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists() or not path.stat().st_size
         with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, [one.name for one in fields(Measurement)])
+            writer = csv.DictWriter(file, COLUMNS)
             if fresh:
                 writer.writeheader()
             writer.writerow(asdict(row))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror}); free space, or choose another file") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write {path} ({error.strerror}); free space, or choose another file")
 
 
 def read_measurements(path: Path) -> list[Measurement]:
-    """Return the rows of a measurement file; a last line that a killed run left unfinished is cut off the file.
+    """Return the rows of a measurement file, which stays as it is.
 
-    Raises: DataError where the file is missing, or a line is no measurement.
+    The columns ``space``, ``architecture`` and ``latency_ms`` are needed; the others, and their values, may be missing.
+    A last line without its end counts where it is a whole row, and is passed over where it is not: killed runs leave
+    such.
+
+    Raises: DataError where the file is missing or lacks a column, or a line is no measurement.
     """
+    return list(_read(path).rows)
+
+
+def _read(path: Path) -> _Content:
     try:
-        text = path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the measurements {path} ({error.strerror})") from error
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        os.truncate(path, len(whole))
+    if f"{','.join(COLUMNS)}\r\n".encode().startswith(data):  # empty, or a heading and no more
+        return _Content(size=len(data))
+    end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 or len(data)
     reader = None
     try:
-        reader = csv.DictReader(whole.decode("utf-8").splitlines())
-        return [_row(row) for row in reader]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(data[:end].decode("utf-8-sig"), newline=""))
+        columns = tuple(reader.fieldnames or ())
+        if missing := [name for name in NEEDED if name not in columns]:
+            has = ", ".join(columns)
+            raise ValueError(f"without the columns {', '.join(missing)}; expected {', '.join(NEEDED)}, it has {has}")
+        rows = [_row(row) for row in reader]
+    except (ValueError, csv.Error) as error:
         line = reader.line_num if reader else 1
-        message = f"{path} is not a file of measurements, line {line} ({type(error).__name__}: {error})"
-        raise DataError(message) from error
+        raise DataError(f"{path} is not a file of measurements, line {line}: {error}") from error
+    try:
+        rows += [_row(row) for row in csv.DictReader([data[end:].decode("utf-8")], columns)]
+    except (ValueError, csv.Error):
+        return _Content(columns, rows, end, len(data))
+    return _Content(columns, rows, len(data), len(data))
 
 
-def _row(row: Mapping[str, str]) -> Measurement:
-    latency = float(row["latency_ms"])
-    if not 0 < latency < np.inf:
-        raise ValueError(f"latency {latency}")
-    return Measurement(
-        row["space"],
-        row["architecture"],
-        latency,
-        float(row["spread"]),
-        row["noisy"] == "True",
-        int(row["attempts"]),
-        int(row["passes"]),
-        *(row[key] for key in ("protocol", "machine", "software", "load", "measured_at")),
-    )
+def _row(row: Mapping[Any, Any]) -> Measurement:
+    """Return a line as :class:`csv.DictReader` reads it; raises ValueError where it is no measurement."""
+    # The reader says by None that a line has more or fewer values than the heading.
+    if None in row or None in row.values():
+        raise ValueError("expected as many values as columns; architectures with commas stand in quotes")
+    kinds: dict[str, Callable[[str], Any]] = {
+        "latency_ms": float,
+        "spread": float,
+        "noisy": "True".__eq__,
+        "attempts": int,
+        "passes": int,
+    }
+    given = {name: kinds.get(name, str)(row[name]) for name in COLUMNS if row.get(name)}
+    if missing := [name for name in NEEDED if name not in given]:
+        raise ValueError(f"no {', '.join(missing)}")
+    if not 0 < given["latency_ms"] < np.inf:
+        raise ValueError(f"latency {given['latency_ms']}; expected finite milliseconds above zero")
+    return Measurement(**given)
 
 
 def latencies(rows: Sequence[Measurement]) -> tuple[Space, Genotypes, NDArray[np.float64]]:

@@ -36,7 +36,7 @@ class MLP(CostModel):
     Defaults were chosen on rows 7,000 to 8,499 (validation) of its two tables.
 
     Args:
-        hidden: widths of the hidden layers, ``256-128``.
+        hidden: widths of the hidden layers, ``256-128``, or of one, ``256``.
         epochs: passes over the measurements.
         learning_rate: the highest of the schedule.
         weight_decay: AdamW's.
@@ -48,7 +48,7 @@ class MLP(CostModel):
 
     least, per_operation = 3, True
 
-    hidden: str = "256-128"
+    hidden: str | int = "256-128"
     epochs: int = 40
     learning_rate: float = 3e-3
     weight_decay: float = 1.0
@@ -122,7 +122,7 @@ class MLPPaper(CostModel):
 
     least, per_operation = 3, True
 
-    hidden: str = "400-400-400"
+    hidden: str | int = "400-400-400"
     epochs: int = 100
     learning_rate: float = 1e-2
     weight_decay: float = 1e-4

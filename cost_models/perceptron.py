@@ -81,8 +81,8 @@ class Perceptron:
         return cls(weights, biases)
 
 
-def layer_sizes(text: str) -> tuple[int, ...]:
-    """Return the hidden layers that ``400-400-400`` names; raises InputError for another text."""
+def layer_sizes(text: str | int) -> tuple[int, ...]:
+    """Return the hidden layers that ``400-400-400``, or ``400`` for one, names; raises InputError for another text."""
     parts = str(text).split("-")
     if not all(part.isascii() and part.isdigit() and 1 <= int(part[:6]) <= 10_000 for part in parts) or len(parts) > 10:
         raise InputError(f"hidden layers are widths joined by '-', such as 400-400-400, got {text!r}")

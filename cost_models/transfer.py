@@ -66,6 +66,8 @@ class KernelTimes:
 
 Base = Corrected | KernelTimes
 
+_NO_BANK = "{self} needs pretrain(bank), on the command line --bank TABLE, before fit; for one device alone use {alone}"
+
 
 @dataclass(kw_only=True, eq=False)
 class Transfer(BankModel):
@@ -90,7 +92,7 @@ class Transfer(BankModel):
     """
 
     scale: float = 30.0
-    hidden: str = "256-128"
+    hidden: str | int = "256-128"
     epochs: int = 40
     learning_rate: float = 3e-3
     weight_decay: float = 1.0
@@ -173,7 +175,7 @@ class Transfer(BankModel):
 
     def _fit(self, genotypes: Genotypes, ms: NDArray[np.float64]) -> None:
         if not self._bases:
-            raise InputError("Transfer needs pretrain(bank) before fit; for one device alone use mlp")
+            raise InputError(_NO_BANK.format(self="Transfer", alone="mlp"))
         further = self._based(genotypes, self.features.sites(genotypes))
         start, recipe = self._nearest(further, ms), self._plain().recipe()
         self._function = fit_corrected(self.features, genotypes, ms, start, recipe, self.seed, further)
@@ -248,7 +250,7 @@ class TransferPaper(BankModel):
     base_learning_rate: float = 1e-2
     base_weight_decay: float = 1e-4
     base_momentum: float = 0.9
-    hidden: str = "400-400-400"
+    hidden: str | int = "400-400-400"
     seed: int = 0
     _base: Perceptron | None = field(default=None, init=False, repr=False)
     _pool: Genotypes | None = field(default=None, init=False, repr=False)
@@ -281,7 +283,7 @@ class TransferPaper(BankModel):
         if len(bank.devices) != 1:
             raise InputError(
                 f"transfer-paper fine-tunes one base device, the bank has {', '.join(bank.devices)}; "
-                "give it bank.only([DEVICE])"
+                "choose by --sources DEVICE, in Python by bank.only([DEVICE])"
             )
         ms = bank.on(bank.devices[0])
         known = ~np.isnan(ms)
@@ -296,7 +298,7 @@ class TransferPaper(BankModel):
 
     def _fit(self, genotypes: Genotypes, ms: NDArray[np.float64]) -> None:
         if self._base is None:
-            raise InputError("TransferPaper needs pretrain(bank) before fit; for one device alone use mlp-paper")
+            raise InputError(_NO_BANK.format(self="TransferPaper", alone="mlp-paper"))
         rng = np.random.default_rng([self.seed, 1])
         recipe = Recipe(
             "sgd", self.learning_rate, self.weight_decay, self.epochs, self.batch, self.momentum, layers="output"

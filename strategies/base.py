@@ -56,6 +56,9 @@ class Strategy(ABC):
     objectives: ClassVar[int | None] = 1
     """How many objectives the strategy can search over; None: any number."""
 
+    trains: ClassVar[bool] = False
+    """Whether it trains networks of its own to search with."""
+
     request: ClassVar[tuple[str, ...]] = ()
     """Options that ask something of what is trained already, such as a task and a budget; an Optuna study may name
     them as user attributes."""

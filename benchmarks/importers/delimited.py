@@ -30,9 +30,7 @@ __all__ = ["import_delimited"]
 
 ARCH_COLUMNS = ("architecture", "arch_str", "arch")
 _ACCURACY = re.compile(r"(valid|test|train)|\w*_acc(uracy)?")
-_METRIC_LIKE = re.compile(
-    r"(valid|test|train)(@\d+)?(#\d+)?|train_s(@\d+)?(#\d+)?|latency_ms|params|flops|\w+@\d+(#\d+)?"
-)
+_METRIC_LIKE = re.compile(r"((valid|test|train|params|flops|\w+_(s|ms|mb|mj))(@\d+)?|\w+@\d+)(#\d+)?")
 
 
 def import_delimited(paths: Sequence[Path], options: ImportOptions) -> list[Imported]:
@@ -62,6 +60,11 @@ def import_delimited(paths: Sequence[Path], options: ImportOptions) -> list[Impo
     strings = [str(text) for text in frame[arch_column]]
     genotypes = common.architectures(space, strings, where)
     columns, messages = {}, []
+    left_out = set(known) - {arch_column, *(source for sources in wanted.values() for source in sources)}
+    if left_out and not options.metrics:
+        messages.append(
+            f"columns left out: {', '.join(name for name in known if name in left_out)} (--metric takes them)"
+        )
     for metric, sources in wanted.items():
         values = np.stack([_numbers(frame[name], strings, len(sources) == 1, where) for name in sources], axis=1)
         lacking = np.isnan(values).all(axis=1)

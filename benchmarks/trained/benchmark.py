@@ -98,6 +98,8 @@ class TrainedBenchmark(Benchmark):
 
     continues = True
 
+    trains = True
+
     def __init__(
         self,
         images: str = "digits",

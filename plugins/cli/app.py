@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # which would take [class, ...] for markup
 )
 app.command("list")(listing.list_plugins)
 app.command("compare")(comparing.compare)

@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from nasplug.cost_models.base import LatencyBank
     from nasplug.spaces import Genotypes, Space
 
-app = typer.Typer(help="Cost models: measure, fit, predict, evaluate latencies.", no_args_is_help=True)
+app = typer.Typer(
+    help="Cost models: measure, fit, predict, evaluate latencies.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Data = Annotated[
-    str, typer.Option("--data", help="Latencies: a file that 'cost-model measure' wrote, or the name of a table.")
+    str,
+    typer.Option(
+        "--data",
+        help="Latencies: a file of 'cost-model measure', FILE.csv (needed: the columns space, architecture, "
+        "latency_ms), or the name of a table.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="Of a table with several: the DEVICE of its latency_DEVICE_ms.")]
 Bank = Annotated[str | None, typer.Option(help="Table of source devices, for models that learn from others.")]
@@ -54,6 +61,7 @@ def measure(
     batch: Annotated[int, typer.Option(help="Images a pass.", min=1)] = 1,
     side: Annotated[int, typer.Option(help="Pixels of an image's side.", min=1)] = 32,
     channels: Annotated[int, typer.Option(help="Channels of an image.", min=1)] = 3,
+    classes: Annotated[int, typer.Option(help="Outputs of a network.", min=1)] = 10,
     size: Annotated[
         list[str] | None,
         typer.Option(help="NAME=NUMBER[,NUMBER,...] of the network, such as channels=16; repeatable."),
@@ -73,7 +81,7 @@ def measure(
 
     opened: Space = registry.load("space", space)()
     sizes = dict(_size(text) for text in size or ())
-    protocol = Protocol(engine.value, device, threads, batch, side, channels, sizes=sizes, spread=spread)
+    protocol = Protocol(engine.value, device, threads, batch, side, channels, classes, sizes=sizes, spread=spread)
     rng = np.random.default_rng(seed)
     if architectures is not None:
         genotypes = opened.from_string(_lines(architectures))
@@ -134,6 +142,8 @@ def fit(
     from nasplug.cost_models.accuracy import accuracy
     from nasplug.cost_models.base import BankModel
 
+    if not str(out).endswith(".npz"):
+        raise InputError(f"--out expects FILE.npz, the ending that other commands know a cost model by; got {out}")
     space, genotypes, ms, name = _latencies(data, device)
     if count is not None:
         if count > len(ms):
@@ -269,7 +279,7 @@ def _latencies(data: str, device: str | None) -> tuple[Space, Genotypes, NDArray
         if device is not None:
             raise InputError(f"{data} is a file of measurements of one device; leave --device out")
         rows = read_measurements(Path(data))
-        return *latencies(rows), rows[0].machine
+        return *latencies(rows), rows[0].machine or Path(data).stem
     table = open_benchmark(data)
     if not isinstance(table, TableBenchmark):
         raise InputError(f"{data} is not a table")

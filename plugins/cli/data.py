@@ -16,7 +16,7 @@ from nasplug.errors import DataError, InputError
 if TYPE_CHECKING:
     from nasplug.benchmarks import Benchmark, TableBenchmark
 
-app = typer.Typer(help="Tables: add your own, list, show, export.", no_args_is_help=True)
+app = typer.Typer(help="Tables: add your own, list, show, export.", no_args_is_help=True, rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -11,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from nasplug.plugins.nni.export import Export
 
-app = typer.Typer(help="NNI: register tuners, print search spaces, export experiments.", no_args_is_help=True)
+app = typer.Typer(
+    help="NNI: register tuners, print search spaces, export experiments.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Strategies = Annotated[list[str] | None, typer.Argument(metavar="[STRATEGY]...", help="All if left out.")]
@@ -69,15 +71,14 @@ def export(
     from nasplug.plugins.nni.export import read_experiment, write_export
 
     found = read_experiment(experiment)
-    if out is not None:
-        write_export(found, out)
+    written = 0 if out is None else write_export(found, out)
     if as_json:
         typer.echo(json.dumps({**found.about, "best": found.best, "trials": found.trials}, indent=1))
     else:
-        _show(found, out)
+        _show(found, out, written)
 
 
-def _show(found: Export, out: Path | None) -> None:
+def _show(found: Export, out: Path | None, written: int) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -93,7 +94,7 @@ def _show(found: Export, out: Path | None) -> None:
             table.add_row(number, value, trial["status"], escape(trial["architecture"]))
         console.print(table)
     else:
-        console.print(f"{len(found.trials)} trials in {out}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{written} trials in {out}", markup=False, highlight=False, soft_wrap=True)
     best = "nothing has finished"
     if found.best is not None:
         best = f"best: {found.best['value']:.6g}  {found.best['architecture']}"

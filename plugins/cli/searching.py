@@ -39,7 +39,9 @@ def search(
     tasks: Annotated[str | None, typer.Option(help="eas: YAML file of tasks, 'name: [class, ...]' a line.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="eas: a task to deploy, again for more; else all.")] = None,
     budgets: Annotated[str | None, typer.Option(help="eas: costs to deploy for, with commas between them.")] = None,
-    kind: Annotated[str, typer.Option(help="eas: of the budgets: flops, params or latency.")] = "flops",
+    kind: Annotated[
+        str | None, typer.Option(help="eas: of the budgets: flops (if left out), params or latency.")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="eas: write every deployment to this folder, as torch and ONNX.")
     ] = None,
@@ -68,12 +70,12 @@ def search(
                 "--margin"
             )
         deploying.deploy(
-            strategy, budgets, tasks=tasks, only=task or (), kind=kind, cost_model=cost_model, seed=seed,
+            strategy, budgets, tasks=tasks, only=task or (), kind=kind or "flops", cost_model=cost_model, seed=seed,
             export=export, out=out, as_json=as_json,
         )  # fmt: skip
         return
-    if tasks is not None or task or export is not None:
-        raise InputError("--tasks, --task and --export belong to --budgets, the costs to deploy for")
+    if tasks is not None or task or kind is not None or export is not None:
+        raise InputError("--tasks, --task, --kind and --export belong to --budgets, the costs to deploy for")
     for name, given in (("--benchmark", benchmark), ("--budget", budget)):
         if given is None:
             raise InputError(f"Missing option '{name}'.")

@@ -95,8 +95,10 @@ def _row(entry: Entry, architecture: str) -> dict[str, Any]:
     }
 
 
-def write_export(export: Export, path: Path) -> None:
-    """Write a ``.csv`` (one line a trial, ready for ``nasplug data add``) or ``.json`` file.
+def write_export(export: Export, path: Path) -> int:
+    """Write a ``.json`` file of all trials, or a ``.csv`` of those that finished, as ``nasplug data add`` reads it.
+
+    Returns: how many trials were written.
 
     Raises: InputError for another ending; DataError where the file cannot be written.
     """
@@ -104,12 +106,15 @@ def write_export(export: Export, path: Path) -> None:
 
     match path.suffix:
         case ".json":
-            text = json.dumps({**export.about, "trials": export.trials}, indent=1) + "\n"
+            trials = export.trials
+            text = json.dumps({**export.about, "trials": trials}, indent=1) + "\n"
             write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
         case ".csv":
-            write_whole(path, lambda part: _save_csv(export.trials, part))
+            trials = [trial for trial in export.trials if trial["status"] == "ok"]
+            write_whole(path, lambda part: _save_csv(trials, part))
         case other:
             raise InputError(f"expected a file ending in .csv or .json, got {other or str(path)!r}")
+    return len(trials)
 
 
 def _save_csv(trials: Sequence[dict[str, Any]], path: Path) -> None:

@@ -21,6 +21,7 @@ from nasplug import registry
 from nasplug.errors import InputError, MissingDependencyError, SpaceExhaustedError
 from nasplug.plugins.configured import checked_seed, drawn_seed, strategy_over
 from nasplug.plugins.nni.benchmark_db import EDGE_LABELS, OPERATION_NAMES
+from nasplug.plugins.nni.metrics import finite
 from nasplug.plugins.nni.spaces import check_search_space, experiment_space
 from nasplug.registry import Spec
 from nasplug.spaces import NASBench201, Space
@@ -186,7 +187,8 @@ class NasStrategy(NniStrategy):  # type: ignore[misc] # NNI is not typed
             self._settle(event.model, partial[-1] if partial else None, Status.PRUNED)
 
     def _settle(self, model: ExecutableModelSpace, metric: Any, status: Status) -> None:
-        value = _number(metric)
+        number = finite(metric)
+        value = math.nan if number is None else number
         with self._lock:
             row = self._rows.get(model)
             if row is None:  # of another strategy on the same engine
@@ -195,15 +197,6 @@ class NasStrategy(NniStrategy):  # type: ignore[misc] # NNI is not typed
                 status = Status.FAILED
                 _logger.warning("A model ended without a finite metric, but %r; it counts as failed.", metric)
             self._seen[row] = replace(self._seen[row], values=(value,), status=status)
-
-
-def _number(metric: Any) -> float:
-    """Return a reported metric as a float, NaN where it is no finite number."""
-    if isinstance(metric, Mapping):
-        metric = metric.get("default")
-    if isinstance(metric, bool) or not isinstance(metric, int | float | np.number) or not math.isfinite(metric):
-        return math.nan
-    return float(metric)
 
 
 # -- model spaces ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from nasplug.plugins.configured import checked_seed, drawn_seed, fitting, strate
 from nasplug.plugins.nni.columns import Columns
 from nasplug.plugins.nni.ledger import FILE, Entry, Ledger
 from nasplug.plugins.nni.manager import Manager, ManagerError
+from nasplug.plugins.nni.metrics import finite
 from nasplug.plugins.nni.spaces import check_search_space, experiment_space
 from nasplug.registry import Spec, configure
 from nasplug.spaces import Genotypes, NASBench201, Space
@@ -35,7 +35,7 @@ _STOPPED = ("EARLY_STOPPED", "USER_CANCELED")
 _FAILED = ("FAILED", "SYS_CANCELED")
 
 
-def _within_budget(space: Space | None, cost_model: object, max_latency: object) -> Space:
+def _within_budget(space: Space | None, cost_model: object, max_latency: object, margin: object) -> Space:
     """Return the part of the space that the model finds affordable; raises InputError where one of the three lacks."""
     number = isinstance(max_latency, int | float) and not isinstance(max_latency, bool)
     if space is None or not isinstance(cost_model, str) or not number:
@@ -43,7 +43,10 @@ def _within_budget(space: Space | None, cost_model: object, max_latency: object)
             "a budget takes three entries of classArgs: space, cost_model (a file) and max_latency (ms), got "
             f"{None if space is None else space.name!r}, {cost_model!r} and {max_latency!r}"
         )
-    return affordable(space, load_cost_model(Path(cost_model), space), float(max_latency))  # type: ignore[arg-type]
+    if not isinstance(margin, int | float) or isinstance(margin, bool):
+        raise InputError(f"margin must be a number of standard deviations, got {margin!r}")
+    model = load_cost_model(Path(cost_model), space)
+    return affordable(space, model, float(max_latency), margin=float(margin))  # type: ignore[arg-type]
 
 
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
@@ -101,6 +104,7 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         options: options of the strategy.
         cost_model: file of a fitted cost model (``nasplug cost-model fit``); needs ``space`` and ``max_latency``.
         max_latency: milliseconds; nothing that the model predicts to take longer is tried.
+        margin: standard deviations of a prediction to keep from that; a negative one takes chances.
 
     Raises:
         InputError: anything that is wrong with the arguments; NNI then ends the experiment with status ERROR.
@@ -115,11 +119,12 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         options: Mapping[str, Any] | None = None,
         cost_model: str | None = None,
         max_latency: float | None = None,
+        margin: float = 0.0,
         **unknown: Any,
     ):
         super().__init__()
         if unknown:
-            known = ("strategy", "space", "optimize_mode", "seed", "options", "cost_model", "max_latency")
+            known = ("strategy", "space", "optimize_mode", "seed", "options", "cost_model", "max_latency", "margin")
             raise UnknownNameError("entry of classArgs", next(iter(unknown)), known)
         if optimize_mode not in ("maximize", "minimize"):
             raise InputError(f"optimize_mode must be maximize or minimize, got {optimize_mode!r}")
@@ -135,8 +140,8 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         seed = checked_seed(seed)
         self._space_name = space
         self._named: Space | None = None if space is None else configure("space", space)
-        if cost_model is not None or max_latency is not None:
-            self._named = _within_budget(self._named, cost_model, max_latency)
+        if cost_model is not None or max_latency is not None or margin != 0:
+            self._named = _within_budget(self._named, cost_model, max_latency, margin)
         # Built once now, so that a wrong name or option is an error here and not in the middle of an experiment.
         strategy_over(self._spec, self._named or NASBench201())
 
@@ -311,7 +316,7 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
     # -- learning ----------------------------------------------------------------------------------------------------
 
     def _finish(self, entry: Entry, reported: Any, job: str | None) -> None:
-        value = _number(reported)
+        value = finite(reported)
         note = ""
         if value is None:
             note = f"expected a finite number or a dict with one under 'default', the trial reported {str(reported)!r}"
@@ -346,7 +351,7 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
     def _import(self, columns: Columns, item: Mapping[str, Any], record: bool) -> bool:
         """Take one imported result; returns whether it told anything."""
         space = columns.space
-        value = _number(item["value"])
+        value = finite(item["value"])
         params = self._echo(item["value"]) or item["parameter"]
         codes, fits = fitting([params], space.n_sites, _from_any(space))
         if value is None or not fits[0]:
@@ -402,21 +407,10 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
                 number, job = int(metric["parameterId"]), str(metric["trialJobId"])
                 # Ids start anew when NNI resumes, so an older metric may bear the same.
                 if number in pending and metric["timestamp"] >= 1e3 * pending[number].asked_s:
-                    found[number] = (jobs.get(job, ""), _number(_loaded(metric["data"])), job)
+                    found[number] = (jobs.get(job, ""), finite(_loaded(metric["data"])), job)
         except (ManagerError, KeyError, TypeError, ValueError) as error:
             _log.warning("NNI does not tell which trial ended: %s", error)
         return found
-
-
-def _number(reported: Any) -> float | None:
-    """Return the finite number that a trial reported, None where it is none."""
-    value = reported.get("default") if isinstance(reported, Mapping) else reported
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 def _loaded(data: Any) -> Any:

@@ -12,7 +12,7 @@ from optuna.trial import Trial
 
 from nasplug.benchmarks.base import Benchmark, Signal, higher_is_better
 from nasplug.benchmarks.catalog import open_benchmark
-from nasplug.errors import MissingDependencyError
+from nasplug.errors import DataError, MissingDependencyError
 from nasplug.plugins.optuna.spaces import StudySpace
 
 try:
@@ -103,4 +103,7 @@ class TableProblem(BaseProblem):
         return {str(signal): self._look_up(params, signal) - limit for signal, limit in self._limits.items()}
 
     def _look_up(self, params: Mapping[str, Any], signal: Signal) -> float:
-        return float(self.benchmark.labels(self._space.codes([params]), signal, self._run)[0])
+        try:
+            return float(self.benchmark.labels(self._space.codes([params]), signal, self._run)[0])
+        except DataError:  # a table that is a part of its space: NaN, so this trial fails and the study goes on
+            return math.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def write(method: ElasticTraining, deployments: Sequence[Deployment], folder: Pa
             "image": list(image),
             "weights": {name: value.cpu() for name, value in one.network.state_dict().items()},
         }
-        write_whole(path, lambda temporary, content=content: torch.save(content, temporary))
+        write_whole(path, partial(torch.save, content))
         files.append(path)
         if onnx:
             write_onnx(one.network, path.with_suffix(".onnx"), image)

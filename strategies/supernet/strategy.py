@@ -60,6 +60,7 @@ class SupernetStrategy(Strategy):
     folder: str | None = None
     _runs: dict[int, Run] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    trains: ClassVar = True
     spaces: ClassVar[tuple[str, ...]]
     """Names of the spaces it has supernets of."""
 

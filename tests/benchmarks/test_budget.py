@@ -11,6 +11,7 @@ from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.budget import Budget
 from nasplug.benchmarks.compare import Arena, Study, compare
 from nasplug.benchmarks.summary import write_summary
+from nasplug.cost_models.few_shot import FewShot
 from nasplug.cost_models.lookup import Lookup
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.spaces import DARTS, NASBench201
@@ -42,6 +43,15 @@ def model(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def few_shot(tmp_path_factory):
+    """A model with a standard deviation, which a margin is made of."""
+    cells = SPACE.sample_distinct(20, np.random.default_rng(0))
+    path = tmp_path_factory.mktemp("model") / "few_shot.npz"
+    FewShot(space=SPACE).fit(cells, latency(cells), device="phone").save(path)
+    return str(path)
+
+
 def test_labels_are_the_table_s_and_the_rest_is_of_the_part(table, model):
     whole, part = open_benchmark(table), Budget(6.0, model)(table)
     held = part.architectures()
@@ -63,14 +73,16 @@ def test_labels_are_the_table_s_and_the_rest_is_of_the_part(table, model):
     assert "predicts within 6 ms" in part.notes[-1]
 
 
-def test_what_tells_budgets_apart(table, model):
+def test_what_tells_budgets_apart(table, few_shot):
+    model = few_shot
     budgets = (Budget(6.0, model), Budget(7.0, model), Budget(6.0, model, 1.0))
     facts = [budget(table).provenance() for budget in budgets]
     assert len({open_benchmark(table).provenance()["checksum"], facts[0]["checksum"], facts[1]["checksum"]}) == 3
     about = facts[2]["latency_budget"]
     assert (about["max_latency_ms"], about["margin"], about["cost_model"]) == (6.0, 1.0, model)
-    assert (about["model"], about["device"], about["fitted_on"]["measurements"]) == ("Lookup", "phone", 100)
-    assert about["affordable"] == budgets[2](table).space.size
+    assert (about["model"], about["device"], about["fitted_on"]["measurements"]) == ("FewShot", "phone", 20)
+    assert about["affordable"] == budgets[2](table).space.size < facts[0]["latency_budget"]["affordable"]
+    assert "1 standard deviations kept from it" in budgets[2](table).notes[-1]
     assert pickle.loads(pickle.dumps(budgets[2])) == budgets[2]
 
 
@@ -94,6 +106,10 @@ def test_compare_under_a_budget(table, model, tmp_path):
 def test_what_no_benchmark_or_model_can_answer_is_refused(table, model, tmp_path):
     with pytest.raises(InputError, match="the cheapest found"):
         Budget(0.1, model)(table)
+    with pytest.raises(
+        InputError, match="Lookup predicts without a standard deviation, so a margin of 2 has no effect"
+    ):
+        Budget(6.0, model, 2.0)(table)
     with pytest.raises(UnknownNameError, match="latency_fridge_ms"):
         Budget(6.0, "latency_fridge_ms")(table)
     with pytest.raises(UnknownNameError):

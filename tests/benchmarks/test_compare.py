@@ -172,12 +172,30 @@ def test_a_changed_configuration_is_never_mixed_in(change, small_table, partial_
     elif change == "libraries":
         monkeypatch.setattr(protocol, "_libraries", lambda: {"numpy": "0.1"})
     elif change == "code":
-        monkeypatch.setattr(protocol, "code_digest", lambda module: "other")
+        monkeypatch.setattr(protocol, "code_digest", lambda *modules: "other")
     elif change == "options":
         after = study(table, strategies=["climber:breaks_at=99"])
     else:
         table.write_bytes(partial_table.read_bytes())
     assert compare(after, tmp_path / "out").reused == 0
+
+
+def test_the_code_of_a_strategy_is_all_of_its_package(tmp_path, monkeypatch):
+    package = tmp_path / "nasplug_test_package"
+    package.mkdir()
+    for name, text in (
+        ("__init__", ""),
+        ("strategy", "from nasplug_test_package import model\n"),
+        ("model", "A = 1\n"),
+    ):
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    digest = protocol.code_digest.__wrapped__
+    before = digest("nasplug_test_package.strategy")
+    assert digest("nasplug_test_package.strategy") == before
+    (package / "model.py").write_text("A = 2\n")
+    assert digest("nasplug_test_package.strategy") != before
+    assert digest("nasplug.plugins.optuna.peers") != digest("nasplug.strategies.random_search")
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"not a run"], ids=["empty", "truncated", "foreign"])

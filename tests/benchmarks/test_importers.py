@@ -229,6 +229,14 @@ def test_units(tmp_path: Path) -> None:
     assert one.table.columns["quantised_acc"].max() == 0.8025
 
 
+def test_costs_are_known_by_their_units_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"arch": STRINGS, "latency_phone_ms": 2.0, "energy_mj": 3.0, "memory_mb": 4.0, "remark": "x"})
+    frame.to_csv(tmp_path / "devices.csv", index=False)
+    (one,) = import_files([tmp_path / "devices.csv"], options(search="energy_mj", report="energy_mj"))
+    assert set(one.table.columns) == {"latency_phone_ms", "energy_mj", "memory_mb"}
+    assert any("columns left out: remark" in message for message in one.messages)
+
+
 @pytest.mark.parametrize(
     ("metrics", "match"),
     [

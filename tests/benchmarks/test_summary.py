@@ -239,6 +239,22 @@ def test_the_checklist_is_filled_from_the_run(summary):
     assert any("own stand-in" in item["source"] for item in summary["checklist"])
 
 
+def test_the_checklist_knows_who_trained_and_where(summary):
+    from nasplug.benchmarks.checklist import fill_checklist
+
+    def items(**changes):
+        return {(one["source"][:8], one["number"]): one for one in fill_checklist(summary | changes)}
+
+    assert items()["Lindauer", "1"]["status"] == "not applicable"
+    assert items()["Lindauer", "11"]["status"] == "met"
+    trained = items(trains=["trained:digits", "darts-pt"])
+    assert trained["Lindauer", "1"]["status"] == "met"
+    assert "trained:digits, darts-pt" in trained["Lindauer", "1"]["evidence"]
+    assert trained["Yang et ", "1"]["status"] == "not met"
+    spread = items(environment=summary["environment"] | {"cluster": True})
+    assert spread["Lindauer", "11"]["status"] == "not met"
+
+
 def test_the_checklist_names_what_was_not_met(small_table, tmp_path):
     from nasplug.benchmarks.base import Signal
 

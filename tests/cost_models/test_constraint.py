@@ -31,7 +31,16 @@ def test_a_margin_is_kept_from_the_budget_by_models_that_have_a_deviation():
     three, four = (affordable(NASBench201(), Counting(), bound).size for bound in (3.0, 4.0))
     assert affordable(NASBench201(), Counting(0.5), 4.0, margin=2.0).size == three
     assert affordable(NASBench201(), Counting(0.5), 3.0, margin=-2.0).size == four
-    assert affordable(NASBench201(), Counting(np.nan), 4.0, margin=2.0).size == four
+
+
+@pytest.mark.parametrize("space", [NASBench201(), DARTS()], ids=lambda space: space.name)
+@pytest.mark.parametrize("deviation", [0.0, np.nan])
+@pytest.mark.parametrize("margin", [2.0, -0.5])
+def test_a_margin_without_a_deviation_is_refused(space, deviation, margin):
+    message = rf"Counting predicts without a standard deviation, so a margin of {margin:g} has no effect; leave it out"
+    for bound in (4.0, 0.5):  # the second one affords nothing
+        with pytest.raises(InputError, match=message):
+            affordable(space, Counting(deviation), bound, margin=margin)
 
 
 def test_two_budgets_or_models_are_two_spaces():

@@ -92,7 +92,7 @@ def test_unreadable_lists_are_refused(tmp_path):
 def test_device_names():
     assert device_and_batch("titan_rtx_64") == ("titan_rtx", 64)
     assert device_and_batch("rtx2080ti_batch64") == ("rtx2080ti", 64)
-    for bad in ("pixel2", "_64", "2080ti_0", "2080ti_x"):
+    for bad in ("pixel2", "_64", "2080ti_0", "2080ti_x", "essential_ph_1", "gold_6226"):
         with pytest.raises(InputError, match="HARDWARE_BATCH"):
             device_and_batch(bad)
 
@@ -202,7 +202,7 @@ def test_bad_calls_say_what_is_wrong(known):
     blank = GPU(space=SPACE)
     with pytest.raises(InputError, match="not fitted"):
         blank.predict(UNSEEN)
-    with pytest.raises(InputError, match="needs pretrain"):
+    with pytest.raises(InputError, match=r"needs pretrain.*--bank TABLE and gpu:hardware=NAME"):
         blank.fit(ROWS[:2], np.arange(1.0, 3.0))
     with pytest.raises(InputError, match="knows 0 architectures"):
         blank.suggest(1, np.random.default_rng(0))
@@ -214,8 +214,20 @@ def test_bad_calls_say_what_is_wrong(known):
         known.aim("v10", 64)
     with pytest.raises(InputError, match="fp32_tflops, capability of 'pixel2'"):
         known.aim("pixel2", 1)
-    with pytest.raises(InputError, match="HARDWARE_BATCH"):
-        GPU(space=SPACE).pretrain(LatencyBank(SPACE, ROWS, ("fpga",), np.ones((250, 1))))
+    with pytest.raises(InputError, match=r"a phone\), which is not listed; .*: gpu:hardware_file=FILE"):
+        known.aim("pixel2", 1)
+    for devices, message in (
+        (("fpga",), r"from fpga \(expected HARDWARE_BATCH.*by --sources DEVICE"),
+        (
+            ("2080ti_1", "essential_ph_1", "pixel3", "v100_1"),
+            r"from essential_ph_1, pixel3 \(.*got 'essential_ph_1'\); leave them out by --sources 2080ti_1,v100_1,",
+        ),
+        (("pixel2_1",), r"from pixel2_1 \(gpu needs fp32_tflops, capability"),
+    ):
+        with pytest.raises(InputError, match=message):
+            GPU(space=SPACE).pretrain(LatencyBank(SPACE, ROWS, devices, np.ones((250, len(devices)))))
+    with pytest.raises(DataError, match="cannot read hardware"):
+        GPU(space=SPACE, hardware_file="none.yaml").pretrain(bank(("2080ti_1",)))
     with pytest.raises(InputError, match="no measurement of '2080ti_1'"):
         GPU(space=SPACE).pretrain(LatencyBank(SPACE, ROWS, ("2080ti_1",), np.full((250, 1), np.nan)))
     cells = NASBench201().sample(2, np.random.default_rng(0))

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nasplug import registry
 from nasplug.cost_models import measuring
 from nasplug.cost_models.measuring import Measurement, Protocol, latencies, measure, read_measurements
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
@@ -89,6 +91,7 @@ def test_a_file_grows_by_a_row_a_network_and_is_continued(tmp_path, monkeypatch)
     rows = list(measure(NASBench201(), genotypes, path, QUICK))
     assert rows[0] == first[0]
     assert len(made) == 3
+    assert b"half a li" not in path.read_bytes()
     assert read_measurements(path) == rows
     space, again, ms = latencies(rows)
     assert space == NASBench201()
@@ -133,11 +136,146 @@ def test_onnxruntime_missing_names_the_extra(tmp_path):
     assert "pip install 'nasplug[onnx]'" in done.stderr
 
 
-def test_measurements_of_another_kind_are_not_mixed(tmp_path):
+def test_torch_missing_names_the_extra(tmp_path):
+    code = (
+        "import sys\nsys.modules['torch'] = None\nfrom nasplug.plugins.cli.app import run\n"
+        "sys.exit(run(['cost-model', 'measure', 'nasbench201', '--count', '1', '--out', sys.argv[1]]))"
+    )
+    path = tmp_path / "rows.csv"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    message = "nasplug: measuring networks needs the package 'torch'; pip install 'nasplug[torch]'"
+    assert [line for line in done.stderr.splitlines() if not line.startswith("warning: other work")] == [message]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("protocol", [Protocol(side=8, batch=2, sizes=SMALL), Protocol(side=8, classes=9, sizes=SMALL)])
+def test_measurements_of_another_kind_are_not_mixed(tmp_path, protocol):
     path = tmp_path / "rows.csv"
     list(measure(NASBench201(), cells(1), path, QUICK))
-    with pytest.raises(DataError, match=r"1x3x8x8.*would be of.*2x3x8x8.*choose another file"):
-        next(measure(NASBench201(), cells(1), path, Protocol(side=8, batch=2, sizes=SMALL)))
+    with path.open("a") as file:
+        file.write("nasbench201,|half a li")
+    held = path.read_bytes()
+    with pytest.raises(DataError, match=r"1x3x8x8, cells.*would be of.*(2x3x8x8|9 classes).*choose another file"):
+        next(measure(NASBench201(), cells(1), path, protocol))
+    assert path.read_bytes() == held
+
+
+def test_classes_are_named_where_they_are_not_ten():
+    assert Protocol(sizes=SMALL).text() == "eager on cpu, 1 thread, 1x3x32x32, cells 1, channels 4"
+    assert Protocol(classes=100).text() == "eager on cpu, 1 thread, 1x3x32x32, 100 classes"
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+HEADING = ",".join(measuring.COLUMNS)
+
+
+def test_a_foreign_file_without_a_last_newline_stays_as_it_is(tmp_path):
+    path = tmp_path / "grades.csv"
+    path.write_text("name,grade\nAnn,1\nBob,2")
+    path.chmod(0o444)
+    for use in (read_measurements, lambda path: next(measure(NASBench201(), cells(1), path, QUICK))):
+        with pytest.raises(DataError, match="line 1: without the columns space, architecture, latency_ms"):
+            use(path)
+        assert path.read_bytes() == b"name,grade\nAnn,1\nBob,2"
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\n"])
+def test_a_whole_row_that_lacks_its_line_end_is_kept(tmp_path, end):
+    path = tmp_path / "rows.csv"
+    rows = list(measure(NASBench201(), cells(2), path, QUICK))
+    path.write_bytes(path.read_bytes().rstrip() + end.encode())
+    held = path.read_bytes()
+    assert read_measurements(path) == rows
+    assert list(measure(NASBench201(), cells(2), path, QUICK)) == rows
+    assert path.read_bytes() == held  # nothing to measure, nothing written
+    more = list(measure(NASBench201(), np.concatenate([cells(2), np.full((1, 6), 3)]), path, QUICK))
+    assert more[:2] == rows
+    assert read_measurements(path) == more
+
+
+@pytest.mark.parametrize("left", ["nasbench201,|half", f"nasbench201,{CELL},3.1", "\0\0\0", "\xe9"])
+def test_what_a_killed_run_left_is_passed_over_and_cut_by_the_next(tmp_path, left):
+    path = tmp_path / "rows.csv"
+    rows = list(measure(NASBench201(), cells(1), path, QUICK))
+    with path.open("a", encoding="latin-1") as file:
+        file.write(left)
+    held = path.read_bytes()
+    assert read_measurements(path) == rows
+    assert path.read_bytes() == held
+    rows = list(measure(NASBench201(), cells(2), path, QUICK))
+    assert read_measurements(path) == rows
+    assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("left", ["", "space,archi", HEADING, HEADING + "\r\n", HEADING + "\nnasbench201,|ha"])
+def test_a_heading_and_no_more_is_no_measurement_yet(tmp_path, left):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(left.encode())
+    assert read_measurements(path) == []
+    assert path.read_bytes() == left.encode()
+    rows = list(measure(NASBench201(), cells(1), path, QUICK))
+    assert read_measurements(path) == rows
+    assert path.read_text().splitlines()[0] == HEADING
+
+
+def test_three_columns_are_enough(tmp_path):
+    path = tmp_path / "phone.csv"
+    cell, other = NASBench201().to_string(cells(2))
+    path.write_text(f"\ufeffarchitecture,spread,space,latency_ms\n{cell},,nasbench201,3.5\n{other},0.1,nasbench201,4")
+    rows = read_measurements(path)
+    assert rows == [Measurement("nasbench201", cell, 3.5), Measurement("nasbench201", other, 4.0, 0.1)]
+    space, genotypes, ms = latencies(rows)
+    np.testing.assert_array_equal(genotypes, cells(2))
+    assert (space.name, ms.tolist()) == ("nasbench201", [3.5, 4.0])
+    with pytest.raises(DataError, match="cannot be continued, its columns are architecture, spread, space, latency_ms"):
+        next(measure(NASBench201(), cells(3), path, QUICK))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nasbench201,|a|,fast", "line 3: could not convert string to float: 'fast'"),
+        ("nasbench201,|a|,nan", "line 3: latency nan"),
+        ("nasbench201,|a|,", "line 3: no latency_ms"),
+        ("nasbench201,|a|", "line 3: expected as many values as columns"),
+        ("darts,Genotype(a, b),3.0", "line 3: expected as many values as columns; architectures with commas"),
+    ],
+)
+def test_lines_that_are_no_measurement(tmp_path, line, message):
+    path = tmp_path / "phone.csv"
+    path.write_text(f"space,architecture,latency_ms\nnasbench201,|a|,1.0\n{line}\n")
+    with pytest.raises(DataError, match=re.escape(f"is not a file of measurements, {message}")):
+        read_measurements(path)
+
+
+def test_missing_columns_are_named(tmp_path):
+    path = tmp_path / "phone.csv"
+    path.write_text("architecture,latency_ms\n|a|,1.0\n")
+    with pytest.raises(DataError, match="without the columns space; expected space, architecture, latency_ms, it has"):
+        read_measurements(path)
+
+
+def test_sizes_that_the_networks_do_not_take(tmp_path):
+    path = tmp_path / "rows.csv"
+    for space, sizes, error, message in (
+        ("nasbench201", {"foo": 3}, UnknownNameError, "'foo'; known: cells, channels"),
+        ("nasbench201", {"norm": 3}, UnknownNameError, "'norm'; known: cells, channels"),
+        ("darts", {"layer": 3}, UnknownNameError, "'layer'; did you mean layers"),
+        ("single-path-digits", {"stom": 3}, UnknownNameError, "'stom'; did you mean stem"),
+        ("vgg-widths", {"stages": 3}, UnknownNameError, "'stages'; known: none"),
+        ("nasbench-macro", {"strides": 2}, InputError, "strides of space 'nasbench-macro' are several numbers"),
+    ):
+        opened = registry.load("space", space)()
+        rows = opened.sample(1, np.random.default_rng(0))
+        with pytest.raises(error, match=message):
+            next(measure(opened, rows, path, Protocol(sizes=sizes)))
+        assert not path.exists()
+    for name, option in (("classes", "--classes"), ("in_channels", "--channels")):
+        with pytest.raises(InputError, match=f"'{name}' is not one of the sizes; give it by {option}"):
+            Protocol(sizes={name: 3})
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\xff\n", "space,architecture,latency_ms\nx,y,-1\n"])
@@ -176,13 +314,15 @@ def test_seconds_are_not_taken_for_milliseconds():
     def rows(scale, passes):
         strings = NASBench201().to_string(cells(3))
         return [
-            Measurement("nasbench201", one, scale * ms, 0.01, False, 1, passes, "", "", "", "", "")
+            Measurement("nasbench201", one, scale * ms, passes=passes)
             for one, ms in zip(strings, (20.0, 30.0, 40.0), strict=True)
         ]
 
     with pytest.raises(DataError, match=r"median latency is 0\.03 ms.*if these are seconds, multiply by 1000"):
         latencies(rows(1e-3, passes=9))
-    latencies(rows(1.0, passes=1))  # written by hand, and plausible
+    latencies(rows(1.0, passes=0))  # written by hand, and plausible
+    with pytest.raises(DataError, match=r"median latency is 3e\+07 ms.*micro- or nanoseconds"):
+        latencies(rows(1e6, passes=0))
     latencies(rows(1e-3, passes=5000))  # measured: as many passes of 0.03 ms as fill the blocks
 
 

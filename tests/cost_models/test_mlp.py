@@ -88,8 +88,8 @@ def test_features_do_not_depend_on_what_is_measured():
 
 def test_layer_sizes():
     assert layer_sizes("400-400-400") == (400, 400, 400)
-    assert layer_sizes("7") == (7,)
-    for bad in ("", "400,400", "0", "-", "10-x", "99999999", "1-" * 20 + "1"):
+    assert layer_sizes("7") == layer_sizes(7) == (7,)
+    for bad in (0, -3, 99999, "", "400,400", "0", "-", "10-x", "99999999", "1-" * 20 + "1"):
         with pytest.raises(InputError, match="widths joined by"):
             layer_sizes(bad)
 
@@ -290,6 +290,20 @@ def test_damaged_files_are_refused(cls, tmp_path):
     np.savez(path, **{k: v for k, v in arrays.items() if k != "weight_3" and k != "weight_2"})
     with pytest.raises(DataError, match="not a usable cost model"):
         load_cost_model(path, SPACE)
+
+
+@pytest.mark.parametrize("name", ["mlp", "mlp-paper", "transfer", "transfer-paper"])
+def test_one_hidden_layer_is_a_number(name, tmp_path):
+    model = registry.configure("cost model", f"{name}:hidden=16,epochs=1", CELLS)
+    assert model.hidden == 16
+    with pytest.raises(InputError, match=r"must be str or int, got 1\.5"):
+        registry.configure("cost model", f"{name}:hidden=1.5", CELLS)
+    if name.startswith("mlp"):
+        rows, ms = measured(CELLS, ENOUGH)
+        model.fit(rows, ms).save(tmp_path / "model.npz")
+        again = load_cost_model(tmp_path / "model.npz", CELLS)
+        assert again.hidden == 16
+        np.testing.assert_array_equal(again.predict(rows), model.predict(rows))
 
 
 @pytest.mark.parametrize("cls", [MLP, MLPPaper])

@@ -201,7 +201,7 @@ def test_published_fine_tuning_learns_the_new_scale():
 
 
 def test_it_takes_one_base_device():
-    with pytest.raises(InputError, match=r"one base device, the bank has near, far.*bank.only"):
+    with pytest.raises(InputError, match=r"one base device, the bank has near, far.*--sources DEVICE.*bank.only"):
         TransferPaper(space=CELLS).pretrain(bank())
     with pytest.raises(InputError, match="the bank is of space 'ofa-mobilenetv3'"):
         TransferPaper(space=CELLS).pretrain(ofa_bank())
@@ -211,7 +211,7 @@ def test_it_takes_one_base_device():
 def test_bad_order_and_input(cls):
     model = cls(space=CELLS)
     rows = CELLS.sample(3, np.random.default_rng(0))
-    with pytest.raises(InputError, match="needs pretrain"):
+    with pytest.raises(InputError, match=r"needs pretrain\(bank\), on the command line --bank TABLE"):
         model.fit(rows, np.arange(1.0, 4.0))
     with pytest.raises(InputError, match="before it can suggest"):
         model.suggest(3, np.random.default_rng(0))

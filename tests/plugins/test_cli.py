@@ -295,3 +295,13 @@ def test_search_with_a_pruner(curve_table, capsys):
 def test_a_pruner_needs_curves(small, capsys):
     assert run(["search", *small[:2], "-s", "optuna:tpe+median", "--budget", "5"]) == 2
     assert "take a benchmark with curves, such as digits201" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [(["data", "add"], "COLUMN=METRIC[@EPOCHS][#SEED]"), (["search"], "'name: [class, ...]' a line")],
+)
+def test_help_shows_brackets(command, text, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    run([*command, "--help"])
+    assert text in " ".join(capsys.readouterr().out.split())

@@ -1,6 +1,8 @@
 """``nasplug cost-model`` and ``nasplug search --max-latency``, as a person types them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,25 @@ def test_measure_fit_predict_search(tmp_path, capsys, small_table):
     assert whole["rows"][0]["tested"] == 6
 
 
+def test_other_classes_are_another_protocol(tmp_path, capsys):
+    measure = ("cost-model", "measure", "nasbench201", "--out", str(tmp_path / "rows.csv"), "--count", "1", *SMALL)
+    found = output(capsys, *measure, "--classes", "100")
+    assert found["protocol"] == "eager on cpu, 1 thread, 1x3x8x8, 100 classes, cells 1, channels 4"
+    assert run(measure) == 2
+    assert "choose another file" in capsys.readouterr().err
+
+
+def test_the_file_of_the_tutorial_is_enough(tmp_path, capsys):
+    page = Path(__file__).parents[2] / "docs" / "tutorials" / "cost_model.md"
+    (block,) = re.findall(r"^```csv\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    rows, model = tmp_path / "phone.csv", str(tmp_path / "model.npz")
+    rows.write_text(block + f'nasbench201,"{CONVOLUTIONS}",20.5')
+    fitted = output(capsys, "cost-model", "fit", "few-shot", "--data", str(rows), "--out", model)
+    assert fitted["device"] == "phone"
+    assert fitted["seen"]["tested"] == 3
+    assert output(capsys, "cost-model", "predict", model, CONVOLUTIONS)[0]["deviation_ms"] > 0
+
+
 def test_a_drifting_machine_is_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("nasplug.cost_models.measuring.drift", lambda *a, **k: 6.0)
     assert run(["cost-model", "measure", "nasbench201", "--out", str(tmp_path / "r.csv"), "--count", "2", *SMALL]) == 0
@@ -84,6 +105,8 @@ def test_a_budget_on_a_whole_table(capsys):
     assert found["max_latency_ms"] == 11
     assert run([*search, "--max-latency", "11"]) == 0
     assert "predicted latency" in capsys.readouterr().out
+    assert run([*search, "--max-latency", "11", "--margin", "0.5"]) == 2
+    assert "a margin of 0.5 has no effect; leave it out" in capsys.readouterr().err
     for bound, message in (("2", "the cheapest found"), ("7.2", "a budget of 12 queries is more than the")):
         assert run([*search, "--max-latency", bound]) == 2
         assert message in capsys.readouterr().err
@@ -117,6 +140,13 @@ def test_evaluate_draws_learning_curves_and_a_page(tmp_path, capsys, latencies):
         (["fit", "nonsense", "--data", "LATENCIES", "--device", "phone", "--out", "m.npz"], "unknown cost model"),
         (["fit", "lookup", "--data", "rows.csv", "--device", "phone", "--out", "m.npz"], "leave --device out"),
         (["fit", "lookup", "--data", "rows.csv", "--out", "m.npz"], "cannot read the measurements"),
+        (["fit", "lookup", "--data", "LATENCIES", "--device", "phone", "--out", "model"], "expects FILE.npz"),
+        (["fit", "mlp:hidden=true", "--data", "LATENCIES", "--device", "phone", "--out", "m.npz"], "str or int"),
+        (["fit", "transfer", "--data", "LATENCIES", "--device", "phone", "--out", "m.npz"], "--bank TABLE"),
+        (
+            ["fit", "gpu", "--data", "LATENCIES", "--device", "phone", "--bank", "LATENCIES", "--out", "m.npz"],
+            "by --sources",
+        ),
         (["predict", "none.npz", CONVOLUTIONS], "cannot read the cost model"),
         (
             ["evaluate", "lookup", "--data", "LATENCIES", "--device", "phone", "--counts", "10,x"],
@@ -124,6 +154,8 @@ def test_evaluate_draws_learning_curves_and_a_page(tmp_path, capsys, latencies):
         ),
         (["evaluate", "lookup", "--data", "LATENCIES", "--device", "phone", "--counts", "600"], "lower the counts"),
         (["measure", "nasbench201", "--out", "rows.csv", "--size", "channels"], "expected NAME=NUMBER"),
+        (["measure", "nasbench201", "--out", "rows.csv", "--size", "foo=3"], "known: cells, channels"),
+        (["measure", "nasbench201", "--out", "rows.csv", "--size", "classes=100"], "give it by --classes"),
         (["measure", "fbnet", "--out", "rows.csv", "--count", "1"], "no torch networks"),
         (["measure", "nasbench201", "--out", "rows.csv", "--architectures", "none.txt"], "cannot read architectures"),
     ],

@@ -112,6 +112,7 @@ def test_one_task_in_parameters_as_json(folder, tasks, capsys):
         (["--budgets", "1000", "--tasks", "none.yaml"], "cannot read the tasks none.yaml"),
         (["--budgets", "1000", "--budget", "5"], "--budgets asks no table"),
         (["--tasks", "t.yaml"], "belong to --budgets"),
+        (["--kind", "params"], "belong to --budgets"),
     ],
 )
 def test_bad_requests_are_one_line(folder, more, message, capsys):

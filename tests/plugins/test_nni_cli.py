@@ -187,13 +187,16 @@ def test_the_export_is_what_the_tuner_recorded(experiment: Path, capsys: pytest.
 
 
 def test_files_are_csv_or_json(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("out.csv", "out.json"):
+    for name, trials in (("out.csv", 2), ("out.json", 5)):
         assert run(["nni", "export", str(experiment), "--out", str(tmp_path / name)]) == 0
-        assert "5 trials in" in capsys.readouterr().out
+        assert f"{trials} trials in" in capsys.readouterr().out
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["architecture"] for row in rows[:4]] == TEXTS
-    assert [row["value"] for row in rows] == ["0.5", "0.9", "", "", "0.25"]
+    assert rows[0]["architecture"] == TEXTS[0]
+    assert [row["value"] for row in rows] == ["0.5", "0.25"]
+    given = ["--space", "nasbench201", "--metric", "value=valid", "--search", "valid", "--report", "valid"]
+    assert run(["data", "add", str(tmp_path / "out.csv"), *given, "--partial", "--name", "trials"]) == 0
+    assert "2 of the 15625 architectures" in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "out.json").read_text())["trials"][0]["value"] == 0.5
     assert run(["nni", "export", str(experiment), "--out", str(tmp_path / "out.txt")]) == 2
     assert "ending in .csv or .json, got '.txt'" in capsys.readouterr().err

@@ -715,6 +715,25 @@ def test_budgets_that_cannot_be(arguments: dict[str, Any], message: str) -> None
         NasTuner(**{"space": "nasbench201", **arguments})
 
 
+@pytest.mark.parametrize("margin", [1.0, "1", True])
+def test_a_margin_is_kept_or_refused(margin: Any, tmp_path: Path) -> None:
+    from nasplug.cost_models.few_shot import FewShot
+
+    rows = CELLS.sample_distinct(30, np.random.default_rng(0))
+    noise = np.random.default_rng(1).normal(0, 0.3, 30)
+    model = FewShot(space=CELLS).fit(rows, 5.0 + (rows == 3).sum(axis=1) + noise)
+    model.save(tmp_path / "m.npz")
+    budget = {"space": "nasbench201", "cost_model": str(tmp_path / "m.npz"), "max_latency": 7.0}
+    if not isinstance(margin, float):
+        with pytest.raises(InputError, match="margin must be a number of standard deviations"):
+            NasTuner(**budget, margin=margin)
+        return
+    loose, kept = NasTuner(**budget)._named, NasTuner(**budget, margin=margin)._named
+    assert loose is not None
+    assert kept is not None
+    assert kept.size < loose.size
+
+
 def test_a_budget_that_nothing_meets_names_the_cheapest(latency_model: str) -> None:
     with pytest.raises(InputError, match="the cheapest found"):
         NasTuner(space="nasbench201", cost_model=latency_model, max_latency=0.5)

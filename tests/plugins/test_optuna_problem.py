@@ -79,6 +79,15 @@ def test_trials_are_told_what_people_look_for(small_table: Path) -> None:
                 assert trial.user_attrs["test@200"] == problem.benchmark.labels(genotype, problem.benchmark.report)[0]
 
 
+def test_an_architecture_that_a_part_of_a_table_lacks_is_a_failed_trial(partial_table: Path) -> None:
+    problem = TableProblem(str(partial_table))
+    study = optuna.create_study(directions=problem.directions, sampler=NasSampler("random", seed=0))
+    study.optimize(problem, n_trials=20)
+    states = [trial.state.name for trial in study.trials]
+    assert 0 < states.count("COMPLETE") < 15
+    assert states.count("COMPLETE") + states.count("FAIL") == 20
+
+
 def test_only_a_table_is_asked_more_than_the_study_needs() -> None:
     problem = TableProblem(Tiny())
     study = optuna.create_study(directions=problem.directions, sampler=NasSampler("random", seed=0))

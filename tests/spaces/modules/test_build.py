@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nasplug.errors import InputError, UnknownNameError
-from nasplug.spaces import DARTS, DARTSS4, Categorical, NASBench201, NASBenchMacro, ParameterSpace
+from nasplug.spaces import DARTS, DARTSS4, Categorical, Elastic, NASBench201, NASBenchMacro, ParameterSpace
 from nasplug.spaces.modules import darts, nasbench201, nasbench_macro
 from nasplug.spaces.modules.build import network
 from nasplug.spaces.modules.seeding import seeded
@@ -91,6 +91,13 @@ def test_a_space_without_networks_is_refused():
     space = ParameterSpace([Categorical("x", (1, 2))])
     with pytest.raises(InputError, match=r"no torch networks; spaces that have: nasbench201, .*elastic"):
         network(space, np.array([0]), classes=2, in_channels=1, seed=0)
+
+
+def test_sizes_that_a_space_does_not_take_are_refused():
+    with pytest.raises(UnknownNameError, match="unknown network size of space 'nasbench201' 'width'; known: cells, ch"):
+        network(NASBench201(), np.zeros(6, np.int64), classes=2, in_channels=1, seed=0, width=3)
+    with pytest.raises(InputError, match=r"widths of space 'elastic' are several numbers, such as 24,40,80; got 8"):
+        network(Elastic(), Elastic().sample(1, np.random.default_rng(0))[0], classes=2, in_channels=1, seed=0, widths=8)
 
 
 @pytest.mark.parametrize("genotype", [[0, 0, 0, 0, 0, 5], [0, 0, 0], [[0] * 6]])
