@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplug.errors import InputError
-from nasplug.registry import Spec, configure
-from nasplug.spaces import Genotypes, Space
+from nasplug.registry import Spec, configure, load
+from nasplug.spaces import Genotypes, NASBench201, Space
 from nasplug.strategies import Strategy
 
 __all__ = ["checked_seed", "drawn_seed", "fitting", "strategy_over"]
@@ -31,12 +31,18 @@ def drawn_seed() -> int:
     return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
 
 
-def strategy_over(strategy: str | Spec | type[Strategy] | Strategy, space: Space) -> Strategy:
+def strategy_over(strategy: str | Spec | type[Strategy] | Strategy, space: Space | None) -> Strategy:
     """Return the strategy over a space: configured by name, made of a class, or an object moved to the space.
 
+    Without a space, which a study or experiment will have, it is made over NAS-Bench-201, so that a wrong name or
+    option is an error at once.
+
     Raises:
-        InputError: unknown names or options, or none of these.
+        InputError: unknown names or options, or none of these; no space for a strategy that needs one of its own.
     """
+    if space is None:
+        _require_any_space(strategy)
+        space = NASBench201()
     if isinstance(strategy, Strategy):
         return strategy if strategy.space == space else replace(strategy, space=space)
     if isinstance(strategy, type) and issubclass(strategy, Strategy):
@@ -45,6 +51,16 @@ def strategy_over(strategy: str | Spec | type[Strategy] | Strategy, space: Space
         raise InputError(f"strategy must be a name, a Spec, a Strategy class or object, got {strategy!r}")
     made: Strategy = configure("strategy", strategy, space)
     return made
+
+
+def _require_any_space(strategy: object) -> None:
+    if isinstance(strategy, str):
+        strategy = Spec.parse(strategy)
+    kind = load("strategy", strategy.name) if isinstance(strategy, Spec) else strategy
+    known = getattr(kind, "spaces", None)
+    if known and NASBench201().name not in known:
+        what = strategy.name if isinstance(strategy, Spec) else getattr(kind, "__name__", type(kind).__name__)
+        raise InputError(f"{what} searches spaces of its own; give space= one of them: {', '.join(known)}")
 
 
 def fitting(

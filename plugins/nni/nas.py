@@ -94,7 +94,7 @@ class NasStrategy(NniStrategy):  # type: ignore[misc] # NNI is not typed
         self._named: Space | None = registry.configure("space", space) if isinstance(space, str) else space
         self._given = strategy
         # Built once now, so that a wrong name or option is an error here and not in the middle of an experiment.
-        self._strategy = strategy_over(strategy, NASBench201() if self._named is None else self._named)
+        self._strategy = strategy_over(strategy, self._named)
         self._lock = threading.Lock()  # engines call back from threads of their own
         self._seen: list[Observation] = []
         self._count = 0

@@ -24,7 +24,7 @@ from nasplug.plugins.nni.manager import Manager, ManagerError
 from nasplug.plugins.nni.metrics import finite
 from nasplug.plugins.nni.spaces import check_search_space, experiment_space
 from nasplug.registry import Spec, configure
-from nasplug.spaces import Genotypes, NASBench201, Space
+from nasplug.spaces import Genotypes, Space
 from nasplug.strategies import Status, Strategy, trial_rng
 
 __all__ = ["NasTuner"]
@@ -143,7 +143,7 @@ class NasTuner(Tuner):  # type: ignore[misc]  # NNI has no types
         if cost_model is not None or max_latency is not None or margin != 0:
             self._named = _within_budget(self._named, cost_model, max_latency, margin)
         # Built once now, so that a wrong name or option is an error here and not in the middle of an experiment.
-        strategy_over(self._spec, self._named or NASBench201())
+        strategy_over(self._spec, self._named)
 
         self._lock = threading.RLock()  # NNI calls from two threads
         self._strategy: Strategy | None = None

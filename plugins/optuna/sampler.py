@@ -27,7 +27,7 @@ from nasplug.plugins.optuna import storage
 from nasplug.plugins.optuna.spaces import StudySpace
 from nasplug.plugins.optuna.trials import TrialLog, countable
 from nasplug.registry import Spec, configure
-from nasplug.spaces import NASBench201, Space
+from nasplug.spaces import Space
 from nasplug.strategies import History, Status, Strategy, trial_rng
 
 __all__ = ["NasSampler"]
@@ -101,7 +101,7 @@ class NasSampler(BaseSampler):
         self._constraints_func = constraints_func
         self._given = _given_space(strategy, space, compact)
         # Built once now, so that a wrong name or option is an error here and not in the middle of a study.
-        self._current = strategy_over(strategy, NASBench201() if self._given is None else self._given.space)
+        self._current = strategy_over(strategy, None if self._given is None else self._given.space)
         self._inferred: tuple[Mapping[str, BaseDistribution], StudySpace | None] = ({}, None)
         self._asked: tuple[Mapping[str, Any], Strategy] | None = None
         self._warned: set[str] = set()

@@ -653,3 +653,10 @@ def test_a_strategy_that_fails_is_heard() -> None:
     study = optuna.create_study(sampler=NasSampler(Broken, space=SMALL, seed=0))
     with pytest.raises(ZeroDivisionError, match="inside"):
         study.optimize(small, n_trials=1)
+
+
+@pytest.mark.parametrize("strategy", ["dnal", "eas:steps=3", "single-path"])
+def test_a_strategy_with_spaces_of_its_own_asks_for_one(strategy: str) -> None:
+    name = strategy.partition(":")[0]
+    with pytest.raises(InputError, match=rf"{name} searches spaces of its own; give space= one of them: \w+"):
+        NasSampler(strategy)
