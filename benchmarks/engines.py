@@ -29,7 +29,7 @@ DEATHS = 3
 """How often an item is tried again whose worker has died."""
 
 AHEAD = 4
-"""Items that a Ray worker has waiting besides the one in hand."""
+"""Items that a worker of Ray has waiting besides the one in hand, and that one of loky has in all."""
 
 _CONNECT_S = 10
 
