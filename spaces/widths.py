@@ -24,9 +24,11 @@ class WidthSpace(Space):
         name: of the space.
         groups: name and full width of each group, in the order of the network.
         levels: how many counts a group has, more where they do not come out even; None: every count.
+        multiple: what counts differ by is a multiple of this, and so are the counts of a group whose width is one. Some
+            runtimes are slow with other numbers of channels: ONNX Runtime works on blocks of 8 or 16.
         lows: the fewest channels of each group, 0 where the network can do without; 1 each if not given.
 
-    Raises: InputError for no groups, two of one name, or widths, lows or levels out of range.
+    Raises: InputError for no groups, two of one name, or widths, lows, levels or a multiple out of range.
     """
 
     def __init__(
@@ -36,16 +38,17 @@ class WidthSpace(Space):
         *,
         levels: int | None = 8,
         lows: Sequence[int] | None = None,
+        multiple: int = 1,
     ):
         fewest = [1] * len(groups) if lows is None else list(lows)
-        if levels is not None and levels < 1:
-            raise InputError(f"levels must be at least 1, got {levels}")
+        if (levels is not None and levels < 1) or multiple < 1:
+            raise InputError(f"levels and multiple must be at least 1, got {levels} and {multiple}")
         if len(fewest) != len(groups) or any(
             not 0 <= low <= full for low, (_, full) in zip(fewest, groups, strict=False)
         ):
             raise InputError(f"every group needs a low from 0 to its width, got {fewest} for {[w for _, w in groups]}")
         super().__init__(
-            name, [_site(group, full, low, levels) for (group, full), low in zip(groups, fewest, strict=True)]
+            name, [_site(group, full, low, levels, multiple) for (group, full), low in zip(groups, fewest, strict=True)]
         )
 
     @property
@@ -69,8 +72,9 @@ class WidthSpace(Space):
         return np.array([p.low for p in sites], dtype=np.int64), np.array([p.step for p in sites], dtype=np.int64)
 
 
-def _site(name: str, full: int, low: int, levels: int | None) -> Integer:
+def _site(name: str, full: int, low: int, levels: int | None, multiple: int) -> Integer:
     step = 1 if levels is None else max(1, full // levels)
+    step = min(full, -(-step // multiple) * multiple)
     while low == 0 and full % step:  # nothing at all has to be one of the counts
         step -= 1
     return Integer(name, full - (full - low) // step * step, full, step)

@@ -8,6 +8,8 @@ for 20 epochs more. All but ``uniform`` see the same images in the same order.
 
     full       the full network, trained for the 20 epochs more as well; after the first 30 it is "full, 30 epochs"
     dnal       10 epochs of gates alone, budget on parameters (dnal flops: on FLOPs); then 20 of the slim network
+    dnal x16   the same where widths differ from the full ones by multiples of 16 (WidthSpace's ``multiple``), which
+               ONNX Runtime's blocks of channels ask for; at 1/4
     l1         every layer to the same share of its width, filters with the largest L1 norm (torch.nn.utils.prune) over
                all weights of a group: of convolutions that share gates, and of a depthwise one the convolution before
                it (after Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017)
@@ -22,8 +24,9 @@ Seeds from 100 on are for choosing defaults, and are shown accuracies on 220 ima
 are seeds 0, 1, 2, ..., on 697 test images. Earlier versions of the defaults were looked at on these test images, too,
 with seed 100.
 
-Latency: full and slim network (25 % of the parameters, by dnal, first seed) in turns, in this process, one thread, in
-batches of 256 and one by one; what is asked for is a speed-up of at least 0.6 of that of the FLOPs, in batches.
+Latency: full and slim networks (25 % of the parameters, by dnal and dnal x16, first seed) in turns, in this process,
+one thread, in batches of 256 and one by one, by torch and, exported, by ONNX Runtime; what is asked for is a speed-up
+of at least 0.6 of that of the FLOPs, in batches.
 
 With --images cifar10 --data DIR (torchvision's folders) the networks are shaped as VGG16, ResNet56 and MobileNetV2,
 with 14.7, 0.85 and 2.2 million parameters; penalties are from the paper's table for CIFAR-10, epochs those that it
@@ -40,9 +43,11 @@ import copy
 import json
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +65,7 @@ from nasplug.images import load_images
 from nasplug.spaces.modules import convnets
 from nasplug.spaces.modules.counting import count_multiply_adds, count_params
 from nasplug.spaces.modules.gating import Gated
+from nasplug.spaces.modules.onnx_files import write_onnx
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.spaces.modules.slimming import slimmed
 from nasplug.strategies.supernet.data import Part, halves, report_part
@@ -73,6 +79,9 @@ CHOOSING = 100
 """The first seed that is for choosing defaults."""
 
 WITHIN, SHARE_OF_FLOPS = 0.005, 0.6
+WARM_UPS, TURNS = 3, 30
+EVEN = 16
+"""Channels that widths differ by in "dnal x16"."""
 
 DIGITS: dict[str, Build] = {"vgg": convnets.vgg, "resnet": convnets.resnet, "mobilenet": convnets.mobilenet}
 
@@ -133,21 +142,22 @@ class Bench:
         with seeded(self.seed):
             return self.build(widths, classes=self.data.classes, in_channels=self.data.channels)
 
-    def training(self, aim: Aim, net: nn.Module, phases: Phases | None = None) -> Gating:
+    def training(self, aim: Aim, net: nn.Module, phases: Phases | None = None, multiple: int = 1) -> Gating:
         gated = Gated(net, (self.data.channels, self.side, self.side))
-        return Gating(gated, space_of(gated, self.shape), self.data, phases or self.phases, aim, self.seed)
+        space = space_of(gated, self.shape, multiple=multiple)
+        return Gating(gated, space, self.data, phases or self.phases, aim, self.seed)
 
-    def trained(self, aim: Aim) -> Gating:
+    def trained(self, aim: Aim, multiple: int = 1) -> Gating:
         """Return a method that has the full network's weights, and goes on with the gates."""
-        method = self.training(aim, self.fresh())
+        method = self.training(aim, self.fresh(), multiple=multiple)
         method.restore(copy.deepcopy(self.full.state()))
         return method
 
     # -- ways to be narrow ---------------------------------------------------------------------------------------------
 
-    def dnal(self, aim: Aim) -> dict[str, Any]:
+    def dnal(self, aim: Aim, multiple: int = 1) -> dict[str, Any]:
         started = time.process_time()
-        method = self.trained(aim)
+        method = self.trained(aim, multiple)
         facts: dict[str, Any] = {}
         while method.done < method.stages:
             facts = dict(method.advance().facts)
@@ -219,12 +229,22 @@ class Bench:
                 found.append({"way": "lambda", "aim": penalty, **self.dnal(Aim(penalty=penalty))})
             except TrainingError as error:
                 found.append({"way": "collapsed", "aim": penalty, "says": str(error)} | self.row(open_net))
-        for row in found:
-            row |= {"shape": self.shape, "seed": self.seed}
-            row |= {"params_share": row["params"] / self.size.params, "flops_share": row["flops"] / self.size.flops}
         if networks is not None:
             kept = [net.to("cpu") for net in networks]
             torch.save(kept, self.options.out / f"latency-{self.shape}.pt")
+        return self.told(found)
+
+    def even_rows(self) -> list[dict[str, Any]]:
+        """Return the row of widths that differ from the full ones by multiples of 16."""
+        found = {"way": f"dnal x{EVEN}", "aim": 1 / 4, **self.dnal(Aim(budget=1 / 4, cost="params"), EVEN)}
+        if self.seed == self.options.first:
+            torch.save(self.last.network.to("cpu"), self.options.out / f"latency-{self.shape}-x{EVEN}.pt")
+        return self.told([found])
+
+    def told(self, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in found:
+            row |= {"shape": self.shape, "seed": self.seed}
+            row |= {"params_share": row["params"] / self.size.params, "flops_share": row["flops"] / self.size.flops}
         return found
 
 
@@ -282,47 +302,73 @@ def bench(options: argparse.Namespace, shape: str, seed: int) -> list[dict[str, 
     return Bench(options, shape, seed).rows()
 
 
+def even(options: argparse.Namespace, shape: str, seed: int) -> list[dict[str, Any]]:
+    return Bench(options, shape, seed).even_rows()
+
+
 # -- latency -----------------------------------------------------------------------------------------------------------
 
 
-def latency(full: nn.Module, slim: nn.Module, shape: tuple[int, ...], batch: int, rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of both, measured in turns."""
+def runners(nets: dict[str, nn.Module], images: torch.Tensor) -> dict[tuple[str, str], Callable[[], object]]:
+    """Return what runs each network on some images, by engine and name."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    found: dict[tuple[str, str], Callable[[], object]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, net in nets.items():
+            found["torch", name] = partial(net.eval(), images)
+            file = Path(folder) / "network.onnx"
+            write_onnx(net, file, (images.shape[1], images.shape[2], images.shape[3]))
+            session = onnxruntime.InferenceSession(file.read_bytes(), settings, providers=["CPUExecutionProvider"])
+            found["onnxruntime", name] = partial(session.run, None, {"images": images.numpy()})
+    return found
+
+
+def latency(nets: dict[str, nn.Module], shape: tuple[int, ...], batch: int) -> dict[tuple[str, str], float]:
+    """Return the median milliseconds of each network by each engine, measured in turns."""
     torch.set_num_threads(1)
     images = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-    took: dict[str, list[float]] = {"full": [], "slim": []}
+    passes = max(1, 256 // batch // 8)
+    took: dict[tuple[str, str], list[float]] = {}
     with torch.inference_mode():
-        for net in (full, slim):
-            for _ in range(3):
-                net.eval()(images)
-        for _ in range(rounds):
-            for name, net in (("full", full), ("slim", slim)):
+        every = runners(nets, images)
+        for turn in range(WARM_UPS + TURNS):
+            for key, run in every.items():
                 started = time.perf_counter()
-                for _ in range(max(1, 256 // batch // 8)):
-                    net(images)
-                took[name].append((time.perf_counter() - started) / max(1, 256 // batch // 8) * 1e3)
-    middle = {name: float(np.median(values)) for name, values in took.items()}
-    return {"full_ms": middle["full"], "slim_ms": middle["slim"], "speed_up": middle["full"] / middle["slim"]}
+                for _ in range(passes):
+                    run()
+                if turn >= WARM_UPS:
+                    took.setdefault(key, []).append((time.perf_counter() - started) / passes * 1e3)
+    return {key: float(np.median(values)) for key, values in took.items()}
 
 
 def latencies(options: argparse.Namespace, image: tuple[int, int, int]) -> list[dict[str, Any]]:
     rows = []
     print(
-        f"\n{'latency, 25 % of parameters':28} batch   full ms   slim ms  speed-up  of FLOPs  share (asked: 0.6 of 256)"
+        f"\n{'latency, 25 % of parameters':28} {'engine':11} batch   full ms   slim ms  speed-up  of FLOPs  share "
+        "(asked: 0.6 of 256)"
     )
     for shape in options.shapes:
-        path = options.out / f"latency-{shape}.pt"
-        if not path.exists():
+        paths = [options.out / f"latency-{shape}{end}.pt" for end in ("", f"-x{EVEN}")]
+        if not all(path.exists() for path in paths):
             continue
-        full, slim = torch.load(path, weights_only=False, map_location="cpu")  # written by this script
-        flops = count_multiply_adds(full, image) / count_multiply_adds(slim, image)
+        (full, slim), coarse = (torch.load(path, weights_only=False, map_location="cpu") for path in paths)  # ours
+        nets = {"full": full, "dnal": slim, f"dnal x{EVEN}": coarse}
+        flops = {name: count_multiply_adds(net, image) for name, net in nets.items()}
         for batch in (256, 1):
-            row = {"shape": shape, "batch": batch, "flops_ratio": flops} | latency(full, slim, image, batch, 30)
-            row["share"] = row["speed_up"] / flops
-            rows.append(row)
-            print(
-                f"{shape:28} {batch:5} {row['full_ms']:9.3f} {row['slim_ms']:9.3f} {row['speed_up']:9.2f} "
-                f"{flops:9.2f} {row['share']:6.2f}"
-            )
+            found = latency(nets, image, batch)
+            for engine in ("torch", "onnxruntime"):
+                for name in list(nets)[1:]:
+                    ratio, full_ms, slim_ms = flops["full"] / flops[name], found[engine, "full"], found[engine, name]
+                    row = {"shape": shape, "way": name, "engine": engine, "batch": batch, "flops_ratio": ratio}
+                    row |= {"full_ms": full_ms, "slim_ms": slim_ms, "speed_up": full_ms / slim_ms}
+                    rows.append(row | {"share": full_ms / slim_ms / ratio})
+                    print(
+                        f"{f'{shape}, {name}':28} {engine:11} {batch:5} {full_ms:9.3f} {slim_ms:9.3f} "
+                        f"{full_ms / slim_ms:9.2f} {ratio:9.2f} {full_ms / slim_ms / ratio:6.2f}"
+                    )
     return rows
 
 
@@ -364,13 +410,18 @@ def report(rows: list[dict[str, Any]], shapes: list[str]) -> list[dict[str, Any]
             if way in PEERS:
                 entry |= {"dnal_minus_it": (dnal - test).tolist(), "dnal_minus_it_ci95": bootstrap_ci(dnal - test)}
             told.append(entry)
-        gates = [row["undecided"] for row in mine if "undecided" in row]
+        gates = {
+            by: [
+                row["undecided"] for row in mine if "undecided" in row and (row["way"] == "lambda") == (by == "lambda")
+            ]
+            for by in ("lambda", "budget")
+        }
         for aim in dict.fromkeys(lost):
             times = f"{lost.count(aim)} of {len(full)} runs"
             print(f"{'lambda':15} {aim:7.4g}  collapsed the network, and said so, in {times}")
         print(
-            f"gates between 0.1 and 0.9 when the last epoch ends: {sum(gates)} in {len(gates)} runs of DNAL; a budget "
-            "then decides them"
+            f"gates between 0.1 and 0.9 when the last epoch ends: {sum(gates['lambda'])} in {len(gates['lambda'])} runs "
+            f"by lambda, {sum(gates['budget'])} in {len(gates['budget'])} by budget, which then decides them all"
         )
     return told
 
@@ -393,10 +444,11 @@ def judged(told: list[dict[str, Any]], slow: list[dict[str, Any]], shapes: list[
     for row in slow:
         if row["batch"] > 1:
             met.append(row["share"] >= SHARE_OF_FLOPS)
-            print(f"  {row['shape']}: speed-up {row['share']:.2f} of that of FLOPs, at least 0.6: {yes(met[-1])}")
+            where = f"{row['shape']}, {row['way']}, {row['engine']}"
+            print(f"  {where}: speed-up {row['share']:.2f} of that of FLOPs, at least 0.6: {yes(met[-1])}")
     expected = {(shape, way) for shape in shapes for way in ("dnal", *PEERS)}
     complete = expected <= {(entry["shape"], entry["way"]) for entry in told if entry["aim"] == 1 / 4}
-    return all(met) and complete and len(slow) == 2 * len(shapes)
+    return all(met) and complete and len(slow) == 8 * len(shapes)
 
 
 def yes(met: bool) -> str:
@@ -433,8 +485,9 @@ def main() -> int:
     started = time.perf_counter()
     seeds = range(options.first, options.first + options.seeds)
     tasks = [(shape, seed) for seed in seeds for shape in options.shapes]
-    remembered = Memory(options.out / "kept", verbose=0).cache(bench)
-    found = Parallel(n_jobs=options.jobs)(delayed(remembered)(options, shape, seed) for shape, seed in tasks)
+    memory = Memory(options.out / "kept", verbose=0)
+    asked = [(memory.cache(what), shape, seed) for what in (bench, even) for shape, seed in tasks]
+    found = Parallel(n_jobs=options.jobs)(delayed(what)(options, shape, seed) for what, shape, seed in asked)
     rows = [row for part in found for row in part]
     image = load_images(options.images, Path(options.data) if options.data else None).train.images.shape[1:]
     told = report(rows, options.shapes)

@@ -133,10 +133,14 @@ class Aim:
             raise InputError(f"expected a floor of at least 0 and a finite start, got {self.floor} and {self.start}")
 
 
-def space_of(gated: Gated, name: str, levels: int | None = None) -> WidthSpace:
-    """Return the width space of a gated network: a site a group, 0 channels where the network can do without."""
+def space_of(gated: Gated, name: str, levels: int | None = None, multiple: int = 1) -> WidthSpace:
+    """Return the width space of a gated network: a site a group, 0 channels where the network can do without.
+
+    ``levels`` and ``multiple`` are :class:`WidthSpace`'s.
+    """
     groups = [(group.name, group.channels) for group in gated.groups]
-    return WidthSpace(name, groups, levels=levels, lows=[int(group.required) for group in gated.groups])
+    lows = [int(group.required) for group in gated.groups]
+    return WidthSpace(name, groups, levels=levels, lows=lows, multiple=multiple)
 
 
 class Gating(Method):

@@ -60,12 +60,27 @@ def test_levels_reach_the_full_width_and_counts_come_back():
         assert len(counts) > min(some, width)
 
 
+def test_counts_may_be_multiples():
+    space = WidthSpace(
+        "mine", [("a", 64), ("b", 16), ("c", 40), ("d", 32)], levels=None, lows=[1, 1, 1, 0], multiple=16
+    )
+    levels = [p.decode(np.arange(p.size)) for p in space.parameters]
+    assert levels[0] == [16, 32, 48, 64]
+    assert levels[1] == [16]
+    assert levels[2] == [8, 24, 40]  # as far as the width is one
+    assert levels[3] == [0, 16, 32]
+    assert space.counts(space.at_least(np.array([[33, 3, 9, 1]]))).tolist() == [[48, 16, 24, 16]]
+    coarse = WidthSpace("mine", [("a", 64)], levels=8, multiple=3)
+    assert coarse.parameters[0].decode(np.arange(coarse.parameters[0].size)) == [1, 10, 19, 28, 37, 46, 55, 64]
+
+
 def test_bad_input():
     for bad in ({"lows": [1]}, {"lows": [1, 9]}, {"lows": [-1, 1]}):
         with pytest.raises(InputError, match="every group needs a low"):
             WidthSpace("mine", [("a", 4), ("b", 8)], **bad)
-    with pytest.raises(InputError, match="levels must be at least 1"):
-        WidthSpace("mine", [("a", 4)], levels=0)
+    for bad in ({"levels": 0}, {"multiple": 0}):
+        with pytest.raises(InputError, match="levels and multiple must be at least 1"):
+            WidthSpace("mine", [("a", 4)], **bad)
     with pytest.raises(InputError, match="expected 6 widths"):
         convnets.vgg([1, 2])
     with pytest.raises(InputError, match=r"stage1\.conv2\.norm must be an integer of at least 1, got 0"):
