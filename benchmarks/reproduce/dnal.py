@@ -420,8 +420,8 @@ def report(rows: list[dict[str, Any]], shapes: list[str]) -> list[dict[str, Any]
             times = f"{lost.count(aim)} of {len(full)} runs"
             print(f"{'lambda':15} {aim:7.4g}  collapsed the network, and said so, in {times}")
         print(
-            f"gates between 0.1 and 0.9 when the last epoch ends: {sum(gates['lambda'])} in {len(gates['lambda'])} runs "
-            f"by lambda, {sum(gates['budget'])} in {len(gates['budget'])} by budget, which then decides them all"
+            f"gates between 0.1 and 0.9 when the last epoch ends: {sum(gates['lambda'])} in {len(gates['lambda'])} "
+            f"runs by lambda, {sum(gates['budget'])} in {len(gates['budget'])} by budget, which then decides them all"
         )
     return told
 
