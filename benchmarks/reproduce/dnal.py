@@ -495,7 +495,7 @@ def main() -> int:
     met = judged(told, slow, options.shapes)
     paper()
     print(f"\n{time.perf_counter() - started:.0f} s with {options.jobs} jobs")
-    summary = {"rows": told, "runs": rows, "latency": slow, "environment": environment()}
+    summary = {"rows": told, "latency": slow, "environment": environment()}
     (options.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     return 0 if met or options.quick else 1
 

@@ -358,13 +358,14 @@ class Gating(Method):
     def _decide(self, masks: Masks) -> None:
         """Move the scores to the side of zero that the masks have them on, clear of it.
 
-        Those that a floor, the levels or a closed branch overruled; under a budget all, where it drew the line.
+        Those that a floor, the levels or a closed branch overruled, or that training left undecided; under a budget
+        all, where it drew the line.
         """
         with torch.no_grad():
             for name, gate in self.gated.gates.items():
                 mask = torch.from_numpy(masks[name]).to(gate.scores.device)
                 sure = torch.where(mask, gate.scores.clamp(min=CLEAR), gate.scores.clamp(max=-CLEAR))
-                moved = mask != (gate.scores > LEAST_SCORE)
+                moved = (mask != (gate.scores > LEAST_SCORE)) | (gate.scores.abs() < LEAST_SCORE)
                 if self.aim.budget is not None:
                     moved = torch.ones_like(moved)
                 gate.scores.copy_(torch.where(moved, sure, gate.scores))
