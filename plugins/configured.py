@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplug import registry
 from nasplug.errors import InputError
-from nasplug.registry import Spec, configure, load
+from nasplug.registry import Spec, configure
 from nasplug.spaces import Genotypes, NASBench201, Space
 from nasplug.strategies import Strategy
 
@@ -56,7 +57,7 @@ def strategy_over(strategy: str | Spec | type[Strategy] | Strategy, space: Space
 def _require_any_space(strategy: object) -> None:
     if isinstance(strategy, str):
         strategy = Spec.parse(strategy)
-    kind = load("strategy", strategy.name) if isinstance(strategy, Spec) else strategy
+    kind = registry.load("strategy", strategy.name) if isinstance(strategy, Spec) else strategy
     known = getattr(kind, "spaces", None)
     if known and NASBench201().name not in known:
         what = strategy.name if isinstance(strategy, Spec) else getattr(kind, "__name__", type(kind).__name__)
