@@ -61,7 +61,7 @@ def affordable(space: Space, model: Predicts, max_ms: float, *, margin: float = 
 
     known = space.all() if space.enumerable else _cheap(space, cost, max_ms, np.random.default_rng(seed))
     costs = cost(known)
-    if margin and (costs == model.predict(known)).all():
+    if margin and not np.nan_to_num(model.deviation(known)).any():
         raise InputError(
             f"{type(model).__name__} predicts without a standard deviation, so a margin of {margin:g} has no effect; "
             "leave it out, or take a cost model that has one, such as few-shot"

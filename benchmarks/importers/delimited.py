@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from nasplug.benchmarks.base import Signal
+from nasplug.benchmarks.base import Signal, is_cost
 from nasplug.benchmarks.importers import common
 from nasplug.benchmarks.importers.common import Imported, ImportOptions, Unit
 from nasplug.benchmarks.table import MAX_SEEDS, Table, TableInfo, split_column
@@ -30,7 +30,7 @@ __all__ = ["import_delimited"]
 
 ARCH_COLUMNS = ("architecture", "arch_str", "arch")
 _ACCURACY = re.compile(r"(valid|test|train)|\w*_acc(uracy)?")
-_METRIC_LIKE = re.compile(r"((valid|test|train|params|flops|\w+_(s|ms|mb|mj))(@\d+)?|\w+@\d+)(#\d+)?")
+_LABELLED = re.compile(r"(?P<metric>\w+)(?P<epochs>@\d+)?(#\d+)?")
 
 
 def import_delimited(paths: Sequence[Path], options: ImportOptions) -> list[Imported]:
@@ -124,7 +124,7 @@ def _read(path: Path) -> pd.DataFrame:
 def _mapping(given: Sequence[str], known: Sequence[str], where: str) -> dict[str, list[str]]:
     """Return metric column -> source columns in seed order, from ``COLUMN=METRIC[@EPOCHS][#SEED]`` texts."""
     if not given:
-        given = [f"{name}={name}" for name in known if _METRIC_LIKE.fullmatch(name)]
+        given = [f"{name}={name}" for name in known if _names_a_metric(name)]
         if not given:
             raise InputError(
                 f"which columns of {where} are metrics? give --metric COLUMN=METRIC, such as "
@@ -148,6 +148,14 @@ def _mapping(given: Sequence[str], known: Sequence[str], where: str) -> dict[str
             )
         sources[number] = common.near_column(column, known, where)
     return {metric: [sources[k] for k in sorted(sources)] for metric, sources in seeds.items()}
+
+
+def _names_a_metric(column: str) -> bool:
+    """Return whether a column tells by its name that it is a metric: a split, a cost, or anything at so many epochs."""
+    match = _LABELLED.fullmatch(column)
+    return match is not None and (
+        match["epochs"] is not None or match["metric"] in ("valid", "test", "train") or is_cost(match["metric"])
+    )
 
 
 def _numbers(column: pd.Series, strings: Sequence[str], complete: bool, where: str) -> NDArray[np.float64]:

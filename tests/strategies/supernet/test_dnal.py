@@ -173,6 +173,7 @@ def test_a_penalty_closes_channels_and_leaves_no_gate_undecided():
         method = gating(halves(load_images("digits")), Aim(penalty=penalty), Phases(6, 10, 1, batch_size=32))
         selections = run(method, 16)
         last = selections[-1].facts
+        assert last["undecided"] == 0
         method.gated.set_mode("soft")
         soft = {name: gate.values().detach().clone() for name, gate in method.gated.gates.items()}
         method.gated.set_mode("hard")
