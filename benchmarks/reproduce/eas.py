@@ -559,7 +559,8 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_xlabel(unit)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("top-1 accuracy, %")
-    axes[0][-1].legend(frameon=False, fontsize=9)
+    lines, labels = axes[0][-1].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

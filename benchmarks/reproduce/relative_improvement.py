@@ -48,6 +48,7 @@ def show(summary: dict[str, Any]) -> None:
     print("\nmean rank over the tables")
     for name, rank in sorted(summary["ranks"]["mean_rank"].items(), key=lambda item: item[1]):
         print(f"{name:<24}{rank:>6.2f}")
+    print(summary["ranks"]["note"])
     print(f"\n{PUBLISHED}")
 
 
