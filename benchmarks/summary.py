@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.checklist import fill_checklist
-from nasplug.benchmarks.compare import COST, META_KEY
+from nasplug.benchmarks.results import COST, META_KEY
 from nasplug.errors import DataError
 from nasplug.files import write_whole
 

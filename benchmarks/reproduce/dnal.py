@@ -58,7 +58,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import prune
 
-from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.environment import environment
 from nasplug.benchmarks.statistics import bootstrap_ci
 from nasplug.errors import TrainingError
 from nasplug.images import load_images

@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.environment import environment
 from nasplug.benchmarks.importers.ofa import read_note10_tables, read_predictor
 from nasplug.benchmarks.ofa_surrogate import OFASurrogate
 from nasplug.benchmarks.statistics import bootstrap_ci

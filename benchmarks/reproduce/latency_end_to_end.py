@@ -20,7 +20,7 @@ import numpy as np
 
 from nasplug import registry
 from nasplug.benchmarks import open_benchmark
-from nasplug.benchmarks.compare import Arena, search
+from nasplug.benchmarks.search import Arena, search
 from nasplug.cost_models.accuracy import accuracy
 from nasplug.cost_models.constraint import affordable
 from nasplug.cost_models.measuring import Protocol, busy, drift, latencies, measure

@@ -41,7 +41,7 @@ from joblib import Memory, Parallel, delayed
 from numpy.typing import NDArray
 
 from nasplug import cost_models, spaces
-from nasplug.benchmarks.compare import environment, one_thread
+from nasplug.benchmarks.environment import environment, one_thread
 from nasplug.benchmarks.importers.help_npz import read_help
 from nasplug.cost_models.accuracy import accuracy
 from nasplug.cost_models.base import BankModel, CostModel, LatencyBank

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from nasplug import registry
 from nasplug.benchmarks import open_benchmark
 from nasplug.benchmarks.base import Benchmark
-from nasplug.benchmarks.compare import environment, one_thread
 from nasplug.benchmarks.cost import KnownCost
+from nasplug.benchmarks.environment import environment, one_thread
 from nasplug.cost_models.constraint import affordable
 from nasplug.spaces import Genotypes
 from nasplug.strategies import History, trial_rng

@@ -31,9 +31,10 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from nasplug.benchmarks import open_benchmark
-from nasplug.benchmarks.compare import Arena, one_thread, search
+from nasplug.benchmarks.environment import one_thread
 from nasplug.benchmarks.importers.help_npz import read_help
 from nasplug.benchmarks.latency_tasks import TASKS
+from nasplug.benchmarks.search import Arena, search
 from nasplug.cost_models.base import LatencyBank
 from nasplug.cost_models.constraint import Predicts, affordable
 from nasplug.cost_models.few_shot import FewShot

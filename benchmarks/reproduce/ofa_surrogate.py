@@ -30,7 +30,7 @@ from joblib import Memory, Parallel, delayed
 from numpy.typing import NDArray
 
 from nasplug import registry
-from nasplug.benchmarks.compare import code_digest, environment, one_thread
+from nasplug.benchmarks.environment import code_digest, environment, one_thread
 from nasplug.benchmarks.importers.ofa import read_note10_tables, read_predictor
 from nasplug.benchmarks.ofa_surrogate import OFASurrogate
 from nasplug.cost_models.constraint import affordable

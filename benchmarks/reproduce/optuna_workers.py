@@ -45,7 +45,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
-from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.environment import environment
 from nasplug.plugins.optuna import NasSampler
 from nasplug.plugins.optuna.problem import TableProblem
 

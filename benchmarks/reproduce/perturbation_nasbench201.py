@@ -34,7 +34,7 @@ from scipy.stats import kendalltau, mannwhitneyu, spearmanr
 
 from nasplug import registry
 from nasplug.benchmarks import open_benchmark
-from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.environment import environment
 from nasplug.benchmarks.importers import ImportOptions, add
 from nasplug.benchmarks.statistics import best_of_random, bootstrap_ci, relative_improvement
 from nasplug.spaces import NASBench201

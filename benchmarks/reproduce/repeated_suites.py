@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.environment import environment
 
 ROOT = Path(__file__).parents[2]
 

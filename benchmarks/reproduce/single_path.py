@@ -55,7 +55,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasplug.benchmarks import open_benchmark
-from nasplug.benchmarks.compare import environment, one_thread
+from nasplug.benchmarks.environment import environment, one_thread
 from nasplug.benchmarks.importers.common import ImportOptions
 from nasplug.benchmarks.importers.macro import import_macro
 from nasplug.benchmarks.statistics import stratified_ci

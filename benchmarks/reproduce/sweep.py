@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplug.benchmarks import open_benchmark
-from nasplug.benchmarks.compare import environment
+from nasplug.benchmarks.environment import environment
 
 STRATEGIES = (
     "random",

@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 
 from nasplug import registry
 from nasplug.benchmarks import Benchmark, Signal, open_benchmark
-from nasplug.benchmarks.compare import code_digest, environment, one_thread, search
+from nasplug.benchmarks.environment import code_digest, environment, one_thread
 from nasplug.benchmarks.importers import ImportOptions, add
+from nasplug.benchmarks.search import search
 from nasplug.benchmarks.statistics import incumbents
 
 CAP = 800

@@ -37,7 +37,7 @@ def deploy(
     """Train what is missing, answer all requests at once, print the table; see ``nasplug search --help``."""
     from rich.console import Console
 
-    from nasplug.benchmarks.compare import one_thread
+    from nasplug.benchmarks.environment import one_thread
     from nasplug.files import require_writable, write_whole
     from nasplug.strategies.supernet.run import require_torch
 

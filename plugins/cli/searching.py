@@ -15,7 +15,7 @@ from nasplug.plugins.cli.budget import CostModelName, Margin, MaxLatency, opener
 from nasplug.plugins.cli.progress import told
 
 if TYPE_CHECKING:
-    from nasplug.benchmarks.compare import Step
+    from nasplug.benchmarks.search import Step
     from nasplug.strategies import Observation
 
 
@@ -55,9 +55,10 @@ def search(
     from rich.console import Console
 
     from nasplug import registry
-    from nasplug.benchmarks import compare as protocol
+    from nasplug.benchmarks import search as loop
     from nasplug.benchmarks.base import Signal
     from nasplug.benchmarks.budget import WithinBudget
+    from nasplug.benchmarks.environment import one_thread
     from nasplug.errors import InputError
     from nasplug.files import write_whole
     from nasplug.strategies import Status
@@ -84,7 +85,7 @@ def search(
     if budget < 1 or seed < 0:
         raise InputError(f"expected a budget of at least 1 and a seed of at least 0, got {budget} and {seed}")
     opened = opener(max_latency, cost_model, margin)(benchmark)
-    arena = protocol.Arena.of(
+    arena = loop.Arena.of(
         opened,
         budget=budget,
         search=None if search is None else Signal.parse(search),
@@ -94,8 +95,8 @@ def search(
     console = Console(quiet=as_json)
     queries: list[dict[str, Any]] = []
     best: Observation | None = None
-    with protocol.one_thread(), told(as_json):
-        for step in protocol.search(configured, opened, arena.search, budget=budget, seed=seed):
+    with one_thread(), told(as_json):
+        for step in loop.search(configured, opened, arena.search, budget=budget, seed=seed):
             seen = step.observation
             queries.append(_entry(step, opened.space.to_string(np.array([seen.genotype]))[0]))
             if seen.status == Status.OK and (best is None or seen.value > best.value):

@@ -9,7 +9,8 @@ import pytest
 from nasplug.benchmarks import Table, TableInfo, open_benchmark, write_table
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.budget import Budget
-from nasplug.benchmarks.compare import Arena, Study, compare
+from nasplug.benchmarks.compare import Study, compare
+from nasplug.benchmarks.search import Arena
 from nasplug.benchmarks.summary import write_summary
 from nasplug.cost_models.few_shot import FewShot
 from nasplug.cost_models.lookup import Lookup

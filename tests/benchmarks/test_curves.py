@@ -12,8 +12,9 @@ import pytest
 from nasplug import registry
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.catalog import open_benchmark
-from nasplug.benchmarks.compare import Study, compare, search
+from nasplug.benchmarks.compare import Study, compare
 from nasplug.benchmarks.meter import Meter
+from nasplug.benchmarks.search import search
 from nasplug.benchmarks.summary import summarise, write_summary
 from nasplug.benchmarks.table import TableBenchmark
 from nasplug.errors import InputError, UnknownNameError

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from nasplug.benchmarks import open_benchmark
 from nasplug.benchmarks.base import Signal
-from nasplug.benchmarks.compare import search
 from nasplug.benchmarks.importers import ImportOptions, add, detect, import_files
 from nasplug.benchmarks.importers.ofa import _layer_names, read_note10_tables, read_predictor
 from nasplug.benchmarks.ofa_surrogate import LAYERS, NAME, OFASurrogate, check_part, part_path, write_part
+from nasplug.benchmarks.search import search
 from nasplug.errors import DataError, InputError, UnknownNameError
 from nasplug.plugins.cli.app import app
 from nasplug.registry import configure

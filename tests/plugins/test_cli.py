@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nasplug import registry
-from nasplug.benchmarks import compare as protocol
+from nasplug.benchmarks import search as searching
 from nasplug.errors import MissingDependencyError
 from nasplug.plugins.cli.app import main, run
 from nasplug.strategies import RandomSearch
@@ -82,7 +82,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, small_table, 
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch, small):
-    monkeypatch.setattr(protocol, "search", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(searching, "search", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(["search", *small, "--budget", "3"])
 
@@ -91,7 +91,7 @@ def test_an_interrupt_is_one_line(monkeypatch, small, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(protocol, "search", interrupted)
+    monkeypatch.setattr(searching, "search", interrupted)
     assert run(["search", *small, "--budget", "3"]) == 130
     assert capsys.readouterr().err.startswith("nasplug: interrupted")
 

@@ -22,7 +22,7 @@ from nni_runs import Experiment, photograph, wrong_pairs  # type: ignore  # noqa
 
 from nasplug import registry  # noqa: E402
 from nasplug.benchmarks import open_benchmark  # noqa: E402
-from nasplug.benchmarks.compare import search  # noqa: E402
+from nasplug.benchmarks.search import search  # noqa: E402
 from nasplug.cost_models.few_shot import FewShot  # noqa: E402
 from nasplug.plugins.nni import NasTuner  # noqa: E402
 from nasplug.plugins.nni.export import read_experiment  # noqa: E402
