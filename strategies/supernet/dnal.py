@@ -6,7 +6,7 @@ Shapes: s groups of channels, one a site of the space; C channels of a group.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,38 +18,24 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from nasplug.errors import InputError, TrainingError
-from nasplug.spaces import Genotypes
-from nasplug.spaces.modules.flow import Emptied, Mask
+from nasplug.spaces.modules.flow import Emptied
 from nasplug.spaces.modules.gates import LAST_SCALE, scale_at
 from nasplug.spaces.modules.gating import Gated
 from nasplug.spaces.modules.slimming import slimmed
 from nasplug.spaces.widths import WidthSpace
+from nasplug.strategies.supernet.channel_budget import ChannelBudget
+from nasplug.strategies.supernet.channel_choice import KEPT, LEAST_SCORE, ChannelChoice, CostModel, Masks
 from nasplug.strategies.supernet.data import Halves, Part
 from nasplug.strategies.supernet.evaluation import BATCH, batch_statistics
 from nasplug.strategies.supernet.method import Method, Selection
 
 __all__ = ["Aim", "Gating", "Phases", "space_of"]
 
-Masks = dict[str, Mask]
-CostModel = Callable[[Genotypes], NDArray[np.float64]]
-
-KEPT = 0.9
-"""A channel stays if its gate is above this at the last scale."""
-
-LEAST_SCORE = math.log(KEPT / (1 - KEPT)) / LAST_SCALE
-"""Score of such a gate."""
-
-CLEAR = 2 * LEAST_SCORE
-"""Distance from zero of scores that are decided by a floor, a level or a budget: gates of 0.012 and 0.988."""
-
 LEAST_SHARE = 0.1
 """Share of a layer's channels that a budget leaves where the network cannot do without the layer."""
 
 TIGHTENING = 0.6
 """Share of the gate epochs over which a budget is tightened; later gates hardly move."""
-
-ALTERNATIVES = 20
-"""Architectures that the last stage ranks behind its own."""
 
 
 @dataclass(frozen=True)
@@ -186,20 +172,22 @@ class Gating(Method):
         if (aim.cost == "model") != (model is not None):
             raise InputError(f"cost={aim.cost!r} and {'a' if model else 'no'} cost model do not go together")
         self.gated, self.space, self.data = gated.to(data.weights.labels.device), space, data
-        self.phases, self.aim, self.seed, self.model = phases, aim, seed, model
+        self.phases, self.aim, self.seed = phases, aim, seed
         self.stages = phases.epochs
         self._gate_images = data.selection if held_out else data.weights
-        self._required = {group.name for group in gated.groups if group.required}
         self._slim: fx.GraphModule | None = None
         self._masks: Masks | None = None
         self._full_accuracy = 0.0
-        self._levels: dict[str, float] = {}
-        self._means: dict[str, float] = {}
         self._optimizer = self._weight_optimizer(self.gated.weights(), phases.learning_rate)
-        self._full_cost = self._cost(space.full)
+        share = 0.0 if aim.budget is None else LEAST_SHARE
+        self._choice = ChannelChoice(self.gated, space, cost=aim.cost, model=model, floor=aim.floor, share=share)
+        self._budget = None if aim.budget is None else ChannelBudget(self._choice, aim.start)
         self._require_logits()
-        if aim.budget is not None:
-            self._require_affordable(aim.budget)
+        if aim.budget is not None and (least := self._choice.least()) > aim.budget:
+            raise InputError(
+                f"the narrowest network costs {least:.3g} of the full one, the budget is {aim.budget:.3g}; raise it, "
+                f"or lower the floor of {aim.floor} or the least widths of space {space.name!r}"
+            )
 
     @property
     def network(self) -> fx.GraphModule:
@@ -214,16 +202,6 @@ class Gating(Method):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < self.data.classes:
             raise InputError(f"expected a network of logits (N, {self.data.classes} or more) for N images, got {shape}")
-
-    def _require_affordable(self, share: float) -> None:
-        """Raise InputError where even the narrowest network costs more than a share of the full one."""
-        nothing = {name: np.full(len(one), -np.inf) for name, one in self._scores().items()}
-        least = self._cost(*self._kept(nothing, None)) / self._full_cost
-        if least > share:
-            raise InputError(
-                f"the narrowest network costs {least:.3g} of the full one, the budget is {share:.3g}; raise it, or "
-                f"lower the floor of {self.aim.floor} or the least widths of space {self.space.name!r}"
-            )
 
     def prune(self, masks: Masks) -> None:
         """Keep these channels, bool ``(C,)`` a group, instead of training gates: the next phase is that of tuning.
@@ -256,7 +234,7 @@ class Gating(Method):
         assert self._slim is not None
         facts = self._weight_epoch(self._slim, epoch, phases.tuning_epochs, phases.tuning_rate)
         assert self._masks is not None
-        selection = self._selected("tuning", self._slim, self._genotype(self._masks), facts)
+        selection = self._selected("tuning", self._slim, self._choice.genotype(self._masks), facts)
         if self.done + 1 == self.stages:
             self._refuse_guessing(selection.facts["valid"])
         return selection
@@ -300,24 +278,23 @@ class Gating(Method):
             with torch.no_grad():
                 for one in scores:
                     one.fill_(self.aim.start)
-            self._means = dict.fromkeys(self.gated.gates, self.aim.start)
-            self._levels = {name: 0.0 for name in self.gated.gates if name not in self._required}
         scale = scale_at(epoch, self.phases.gate_epochs)
         self.gated.set_mode("soft", scale)
-        weights = self._cost_weights()
-        facts: dict[str, Any] = self._gate_epoch(epoch, weights)
+        prices = self._choice.prices()
+        facts: dict[str, Any] = self._gate_epoch(epoch, prices)
         try:
-            if self.aim.budget is not None:
+            if self._budget is not None:
+                assert self.aim.budget is not None
                 tightened = min(1.0, (epoch + 1) / (TIGHTENING * self.phases.gate_epochs))
-                self._learn_levels()
-                self._shift(weights, self.aim.budget**tightened)
+                self._budget.press(prices, self.aim.budget**tightened)
             self._reopen_layers()
             genotype, masks = self.architecture()
         except Emptied as empty:
             raise _collapse(f"{self._pressure} collapses the network: {empty}") from None
         gates = np.concatenate([gate.values().detach().cpu().numpy() for gate in self.gated.gates.values()])
         if last:
-            self._decide(masks)
+            # A budget drew the line itself, so no score near it means anything.
+            self._choice.decide(masks, everywhere=self._budget is not None)
         facts |= {"scale": scale, "undecided": int(((gates > 0.1) & (gates < 0.9)).sum())}
         self.gated.set_masks(masks)
         self.gated.set_mode("hard")
@@ -325,22 +302,21 @@ class Gating(Method):
             accuracy, loss = _measured(self.gated, self.data.selection)
         self._masks = masks
         facts |= {"valid": accuracy, "valid_loss": loss}
-        ranking = np.concatenate([genotype[None], *([self._alternatives(genotype)] if last else [])])
+        ranking = np.concatenate([genotype[None], *([self._choice.alternatives(genotype)] if last else [])])
         return Selection(ranking, self._facts("gates", genotype, facts))
 
-    def _gate_epoch(self, epoch: int, weights: Mapping[str, float]) -> dict[str, float]:
+    def _gate_epoch(self, epoch: int, prices: Mapping[str, float]) -> dict[str, float]:
         """Train the scores alone; every other parameter, and every statistic, is as before, bit for bit."""
         scores, penalty = self.gated.scores(), 0.0 if self.aim.penalty is None else self.aim.penalty
         optimizer = torch.optim.SGD(scores, lr=self.phases.gate_rate, momentum=self.phases.gate_momentum)
-        price = [weights.get(name, 1.0) for name in self.gated.gates]
         told = _Told("the gates", epoch)
         key = [self.seed, 2, self.done]
         with batch_statistics(self.gated), _own_stream(key, self._gate_images.labels.device):
             for images, labels in self._gate_images.batches(self.phases.batch_size, key, crop=self.data.crop):
                 logits = self.gated(images)
                 loss = F.cross_entropy(logits, labels)
-                fee = torch.stack([w * torch.sigmoid(one).sum() for w, one in zip(price, scores, strict=True)]).sum()
-                gradients = torch.autograd.grad(loss + penalty * fee, scores)
+                fees = [prices[name] * torch.sigmoid(gate.scores).sum() for name, gate in self.gated.gates.items()]
+                gradients = torch.autograd.grad(loss + penalty * torch.stack(fees).sum(), scores)
                 for one, gradient in zip(scores, gradients, strict=True):
                     one.grad = gradient
                 optimizer.step()
@@ -349,151 +325,9 @@ class Gating(Method):
             one.grad = None
         return told.facts()
 
-    # -- from scores to an architecture ------------------------------------------------------------------------------
-
     def architecture(self) -> tuple[NDArray[np.int64], Masks]:
         """Return the genotype ``(s,)`` and the masks that the present scores leave, floors and levels applied."""
-        return self._kept(self._scores(), None)
-
-    def _decide(self, masks: Masks) -> None:
-        """Move the scores to the side of zero that the masks have them on, clear of it.
-
-        Those that a floor, the levels or a closed branch overruled, or that training left undecided; under a budget
-        all, where it drew the line.
-        """
-        with torch.no_grad():
-            for name, gate in self.gated.gates.items():
-                mask = torch.from_numpy(masks[name]).to(gate.scores.device)
-                sure = torch.where(mask, gate.scores.clamp(min=CLEAR), gate.scores.clamp(max=-CLEAR))
-                moved = (mask != (gate.scores > LEAST_SCORE)) | (gate.scores.abs() < LEAST_SCORE)
-                if self.aim.budget is not None:
-                    moved = torch.ones_like(moved)
-                gate.scores.copy_(torch.where(moved, sure, gate.scores))
-
-    @property
-    def _widths(self) -> list[int]:
-        return [len(one) for one in self.gated.scores()]
-
-    def _scores(self) -> dict[str, NDArray[np.float64]]:
-        return {name: gate.scores.detach().cpu().double().numpy() for name, gate in self.gated.gates.items()}
-
-    def _kept(
-        self, scores: Mapping[str, NDArray[np.float64]], shift: Mapping[str, float] | None
-    ) -> tuple[NDArray[np.int64], Masks]:
-        """Return genotype and masks of scores lowered by a shift a group, with floors and levels applied."""
-        shift = shift or {}
-        masks = {name: one - shift.get(name, 0.0) > LEAST_SCORE for name, one in scores.items()}
-        for name in self._required:
-            _open(masks[name], scores[name], self._floor(name))
-        while True:
-            counts = self.space.counts(self._genotype(masks)[None])[0]
-            for (name, mask), count in zip(masks.items(), counts, strict=True):
-                _open(mask, scores[name], int(count))
-            try:
-                masks = self.gated.settled(masks)
-            except Emptied as empty:
-                if self.aim.floor == 0:
-                    raise
-                self._reopen(masks, scores, empty)
-            else:
-                break
-        return self._genotype(masks), masks
-
-    def _genotype(self, masks: Masks) -> NDArray[np.int64]:
-        return self.space.at_least(np.array([mask.sum() for mask in masks.values()])[None])[0]
-
-    def _reopen(self, masks: Masks, scores: Mapping[str, NDArray[np.float64]], empty: Emptied) -> None:
-        """Open the floor of the best of the groups without which nothing gets through."""
-        groups = [group.name for group in self.gated.groups if set(group.layers) & set(empty.gates)]
-        if not groups:  # nothing that one gate could mend, such as a product of channels that never meet
-            raise empty
-        best = max(groups, key=lambda name: float(scores[name].max()))
-        _open(masks[best], scores[best], self.aim.floor)
-
-    def _floor(self, name: str) -> int:
-        """Return the channels that a required group keeps at least."""
-        width = len(self.gated.gates[name].scores)
-        return self.aim.floor if self.aim.budget is None else max(self.aim.floor, math.ceil(LEAST_SHARE * width))
-
-    def _learn_levels(self) -> None:
-        """Add up how far training has moved the mean score of what can vanish as a whole."""
-        scores = self._scores()
-        for name in self._levels:
-            self._levels[name] += float(scores[name].mean()) - self._means[name]
-
-    def _comparable(self, unit: float) -> dict[str, NDArray[np.float64]]:
-        """Return scores by rank within each group: less x, they leave the best ``exp(-x)`` of its channels.
-
-        A norm behind a group takes out any factor that its gates have in common, so their mean says nothing; without a
-        norm, before the last linear layer, it says how sure the network should be, not which channels it needs. Spreads
-        are those of noisy gradients. So groups that the network needs are told apart by their price alone. What can
-        vanish as a whole, a branch, also counts its level, in units, against the mean of all such.
-        """
-        found = {}
-        for name, one in self._scores().items():
-            behind = (-one).argsort(kind="stable").argsort(kind="stable")  # 0 for the best
-            found[name] = -np.log((behind + 0.5) / len(one))
-        if self._levels:
-            middle = float(np.mean(list(self._levels.values())))
-            for name, level in self._levels.items():
-                found[name] += (level - middle) / unit
-        return found
-
-    def _shift(self, weights: Mapping[str, float], share: float) -> None:
-        """Lower comparable scores, by their group's weight, no further than to a share of the full network's cost."""
-        unit = max(float(np.median([one.std() for one in self._scores().values()])), CLEAR)
-        ranks = self._comparable(unit)
-
-        def shifted(by: float) -> dict[str, NDArray[np.float64]]:
-            return {name: CLEAR + unit * (one - by * weights.get(name, 1.0)) for name, one in ranks.items()}
-
-        def fits(by: float) -> bool:
-            genotype, masks = self._kept(shifted(by), None)
-            return self._cost(genotype, masks) <= share * self._full_cost
-
-        least = min((w for w in weights.values() if w > 0), default=1.0)
-        low, high = 0.0, (1 + max(float(one.max()) for one in ranks.values())) / max(least, 1e-3)
-        for _ in range(30):
-            middle = (low + high) / 2
-            low, high = (low, middle) if fits(middle) else (middle, high)
-        with torch.no_grad():
-            for name, scores in shifted(0.0 if fits(0.0) else high).items():
-                self.gated.gates[name].scores.copy_(torch.from_numpy(scores))
-                self._means[name] = float(scores.mean())
-
-    # -- cost --------------------------------------------------------------------------------------------------------
-
-    def _cost(self, genotype: NDArray[np.int64], masks: Masks | None = None) -> float:
-        """Return the cost of widths; which channels they are makes no difference but where a branch is closed."""
-        if self.aim.cost == "count":
-            return float(self.space.counts(genotype[None]).sum())
-        if self.model is not None:
-            predicted = float(np.asarray(self.model(genotype[None]))[0])
-            if not (math.isfinite(predicted) and predicted > 0):
-                widths = self.space.to_string(genotype[None])[0]
-                raise InputError(f"a cost model has to predict numbers above zero, got {predicted} for {widths}")
-            return predicted
-        if masks is None:
-            masks = self.gated.settled(self.gated.masks_of(self.space.counts(genotype[None])[0], self._scores()))
-        cost = self.gated.cost(masks)
-        return float(cost.params if self.aim.cost == "params" else cost.flops)
-
-    def _cost_weights(self) -> dict[str, float]:
-        """Return what a channel of each group costs in the full network, 1 on average over all channels."""
-        if self.aim.cost == "count":
-            return {}
-        genotype = self.space.full
-        here = self._cost(genotype)
-        prices = []
-        for site in range(len(genotype)):
-            other = genotype.copy()
-            other[site] -= genotype[site] > 0
-            channels = np.diff(self.space.counts(np.stack([genotype, other]))[:, site])[0]
-            prices.append(max(0.0, (self._cost(other) - here) / channels) if channels else 0.0)
-        mean = float(np.average(prices, weights=self._widths))
-        if not (mean > 0 and math.isfinite(mean)):
-            raise InputError(f"the cost {self.aim.cost!r} sees no difference between widths; there is nothing to save")
-        return {name: price / mean for name, price in zip(self.gated.gates, prices, strict=True)}
+        return self._choice.kept(self._choice.scores())
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
@@ -502,19 +336,17 @@ class Gating(Method):
 
         Stops where a penalty has closed a layer without floor, or more than half of the layers with one.
         """
-        gates = self.gated.gates
-        empty = [
-            name for name in gates if name in self._required and float(gates[name].values().detach().max()) < 1 - KEPT
-        ]
-        most = len(self._required) / 2 if self.aim.floor else 0
+        gates, required = self.gated.gates, self._choice.required
+        empty = [name for name in gates if name in required and float(gates[name].values().detach().max()) < 1 - KEPT]
+        most = len(required) / 2 if self.aim.floor else 0
         if self.aim.penalty is not None and len(empty) > most:
             raise _collapse(
                 f"{self._pressure} collapses the network: it closes all channels of {len(empty)} of the "
-                f"{len(self._required)} layers that the network cannot do without ({', '.join(empty)})"
+                f"{len(required)} layers that the network cannot do without ({', '.join(empty)})"
             )
         with torch.no_grad():
             for name in empty:
-                best = gates[name].scores.argsort(descending=True, stable=True)[: self._floor(name)]
+                best = gates[name].scores.argsort(descending=True, stable=True)[: self._choice.floor_of(name)]
                 gates[name].scores[best] = LEAST_SCORE * LAST_SCALE / gates[name].scale
 
     @property
@@ -536,32 +368,17 @@ class Gating(Method):
     def _pressure(self) -> str:
         return f"a budget of {self.aim.budget}" if self.aim.penalty is None else f"a penalty of {self.aim.penalty:g}"
 
-    def _alternatives(self, genotype: NDArray[np.int64]) -> Genotypes:
-        """Return what the same order of channels would leave at other thresholds, the nearest in size first."""
-        scores = self._scores()
-        every = np.sort(np.concatenate(list(scores.values())))
-        found = []
-        for threshold in every[np.linspace(0, len(every) - 1, 2 * ALTERNATIVES).astype(int)]:
-            try:
-                found.append(self._kept(scores, dict.fromkeys(scores, float(threshold)))[0])
-            except Emptied:
-                continue
-        rows = np.unique(np.array(found, dtype=np.int64).reshape(-1, self.space.n_sites), axis=0)
-        rows = rows[(rows != genotype).any(axis=1)]
-        total = self.space.counts(rows).sum(axis=1) - self.space.counts(genotype[None]).sum()
-        return rows[np.argsort(np.abs(total), kind="stable")][:ALTERNATIVES]
-
     def _selected(self, phase: str, net: nn.Module, genotype: NDArray[np.int64], facts: Mapping[str, Any]) -> Selection:
         net.eval()
         accuracy, loss = _measured(net, self.data.selection)
         ranking = genotype[None]
         if self.done + 1 == self.stages:
-            ranking = np.concatenate([ranking, self._alternatives(genotype)])
+            ranking = np.concatenate([ranking, self._choice.alternatives(genotype)])
         return Selection(ranking, self._facts(phase, genotype, {**facts, "valid": accuracy, "valid_loss": loss}))
 
     def _facts(self, phase: str, genotype: NDArray[np.int64], facts: Mapping[str, Any]) -> dict[str, Any]:
         counts = self.space.counts(genotype[None])[0]
-        share = self._cost(genotype, self._masks) / self._full_cost
+        share = self._choice.cost(genotype, self._masks) / self._choice.full_cost
         return {"phase": phase, **facts, "channels": counts.tolist(), "cost": share}
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -571,8 +388,7 @@ class Gating(Method):
             "gated": self.gated.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "full_accuracy": self._full_accuracy,
-            "levels": self._levels,
-            "means": self._means,
+            "budget": None if self._budget is None else {"levels": self._budget.levels, "means": self._budget.means},
             "masks": None if self._masks is None else {k: torch.from_numpy(v) for k, v in self._masks.items()},
             "slim": None if self._slim is None else self._slim.state_dict(),
         }
@@ -580,7 +396,8 @@ class Gating(Method):
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.gated.load_state_dict(state["gated"])
         self._full_accuracy = float(state["full_accuracy"])
-        self._levels, self._means = dict(state["levels"]), dict(state["means"])
+        if self._budget is not None:
+            self._budget.levels, self._budget.means = dict(state["budget"]["levels"]), dict(state["budget"]["means"])
         if state["masks"] is not None:
             self._masks = {name: mask.numpy() for name, mask in state["masks"].items()}
         if state["slim"] is not None:
@@ -630,14 +447,6 @@ def _own_stream(key: list[int], device: torch.device) -> Iterator[None]:
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def _open(mask: Mask, scores: NDArray[np.float64], count: int) -> None:
-    """Open the best closed gates until ``count`` are open."""
-    missing = count - int(mask.sum())
-    if missing > 0:
-        closed = np.flatnonzero(~mask)
-        mask[closed[np.argsort(-scores[closed], kind="stable")[:missing]]] = True
 
 
 def _collapse(message: str) -> TrainingError:

@@ -143,7 +143,7 @@ def test_without_penalty_and_with_scores_that_stand_still_nothing_changes(data):
         with torch.no_grad():
             outputs.append(method.gated.eval()(data.selection.images))
         method.gated.set_mode("soft", 2.5)
-        method._gate_epoch(0, {})
+        method._gate_epoch(0, method._choice.prices())
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0)
 
 
@@ -213,7 +213,7 @@ def test_a_cost_model_prices_the_groups(data):
         return 1.0 + space.counts(genotypes) @ prices
 
     method = Gating(gated, space, data, SHORT, Aim(budget=0.5, cost="model"), 0, model=model)
-    weights = list(method._cost_weights().values())
+    weights = list(method._choice.prices().values())
     np.testing.assert_allclose(weights, 44 * prices / (np.array([8, 8, 12, 16]) @ prices))
     selections = run(method, 7)
     final = selections[-1]
@@ -236,7 +236,7 @@ def test_a_cost_model_prices_the_groups(data):
 
 def test_weights_of_parameters_follow_the_parameters(data):
     method = gating(data, Aim(penalty=0.1, cost="params"))
-    weights = method._cost_weights()
+    weights = method._choice.prices()
     # Of stage2.conv1: 9 * 8 inputs, 9 * 16 outputs and a norm of 2; of the last: 9 * 12 inputs, 10 outputs, a norm.
     assert weights["stage2.conv1.norm"] / weights["stage2.conv2.norm"] == pytest.approx((72 + 144 + 2) / (108 + 10 + 2))
     channels = {name: len(gate.scores) for name, gate in method.gated.gates.items()}
@@ -347,7 +347,7 @@ def test_a_fine_tuned_network_that_guesses_has_collapsed(data):
     with torch.no_grad():
         for gate in method.gated.gates.values():
             gate.scores.zero_()
-        method._masks = method.gated.masks_of([1, 1, 1, 1], method._scores())
+        method._masks = method.gated.masks_of([1, 1, 1, 1], method._choice.scores())
     with pytest.raises(TrainingError, match=r"a budget of 0\.4 collapses the network: .* within reach of guessing"):
         method.advance()
 
