@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,14 @@ class Strategy(ABC):
     def _rest(self, rng: np.random.Generator) -> Space:
         """Return where proposals come from at random when :meth:`_candidates` has no more: the space, or part of it."""
         return self.space
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What proposals depend on and options only name, such as the contents of a file; JSON-ready.
+
+        Raises: DataError where a file cannot be read.
+        """
+        return {}
 
     @property
     def stops_early(self) -> bool:

@@ -136,6 +136,11 @@ class EAS(SizedStrategy):
             return Tasks(superclasses(Path(self.root) if self.root else None), classes)
         return Tasks(DEFAULTS.get(self.images, {ALL: range(classes)}), classes)
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The images, and the tasks."""
+        return super().inputs | {"tasks": {name: list(classes) for name, classes in self.groups.groups.items()}}
+
     def method(self, seed: int) -> ElasticTraining:
         """Return the trained method of a seed, training what is missing."""
         from nasplug.strategies.supernet.elastic_training import ElasticTraining
@@ -148,7 +153,7 @@ class EAS(SizedStrategy):
         facts = super()._facts(images, seed)
         for name in self.request:
             del facts["options"][name]
-        facts["options"]["tasks"] = {name: list(classes) for name, classes in self.groups.groups.items()}
+        facts["options"]["tasks"] = self.inputs["tasks"]
         if self._latency is not None:
             known = Elastic().sample(256, np.random.default_rng(0))
             facts["options"]["model"] = hashlib.blake2b(self._latency(known).tobytes(), digest_size=8).hexdigest()

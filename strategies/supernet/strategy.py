@@ -83,6 +83,11 @@ class SupernetStrategy(Strategy):
         return load_images(self.images, Path(self.root) if self.root else None)
 
     @property
+    def inputs(self) -> dict[str, Any]:
+        """The images."""
+        return {"images": self.data_set.checksum()}
+
+    @property
     def bound(self) -> Bound | None:
         """The budget of the space, where it has one."""
         return self.space.bound if isinstance(self.space, Subspace) else None

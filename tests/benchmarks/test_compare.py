@@ -159,7 +159,7 @@ def test_a_longer_budget_makes_runs_again(small_table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", ["signal", "version", "libraries", "code", "options", "table"], ids=lambda change: change
+    "change", ["signal", "version", "libraries", "code", "options", "inputs", "table"], ids=lambda change: change
 )
 def test_a_changed_configuration_is_never_mixed_in(change, small_table, partial_table, tmp_path, monkeypatch, climber):
     table = tmp_path / "table.arrow"
@@ -175,6 +175,8 @@ def test_a_changed_configuration_is_never_mixed_in(change, small_table, partial_
         monkeypatch.setattr(protocol, "libraries", lambda: {"numpy": "0.1"})
     elif change == "code":
         monkeypatch.setattr(protocol, "code_digest", lambda *modules: "other")
+    elif change == "inputs":
+        monkeypatch.setattr(Climber, "inputs", {"file": "with other contents"})
     elif change == "options":
         after = study(table, strategies=["climber:breaks_at=99"])
     else:

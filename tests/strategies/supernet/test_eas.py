@@ -378,3 +378,11 @@ def test_global_streams_are_left_alone(trained, tmp_path):
 
 def test_facts_are_json(trained):
     json.dumps(trained._facts(trained.data_set, 0))
+
+
+def test_inputs_are_what_the_file_holds_now(fresh, tasks_file):
+    before = fresh.inputs
+    assert json.loads(json.dumps(before)) == before
+    tasks_file.write_text("low: [0, 1]\nhigh: [5, 6, 7, 8, 9]\n")
+    assert replace(fresh).inputs != before
+    assert replace(fresh).inputs["images"] == before["images"]
