@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from webpages import free_port
 
 _PATIENT = (
     "from nni.experiment import launcher; from nni.tools.nnictl import nnictl; "
@@ -29,15 +30,6 @@ _PATIENT = (
 )
 NNICTL = [sys.executable, "-c", _PATIENT]
 """NNI's command, which waits a minute for its own manager and not three seconds: a busy machine needs more."""
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now, of those that systems do not lend to clients meanwhile."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("localhost", port))
-            return port
 
 
 class Experiment:
@@ -187,39 +179,3 @@ def wrong_pairs(export: list[dict[str, Any]], same: Callable[[Any, Any], bool]) 
         same: whether parameters and the architecture that a trial reported are one.
     """
     return sum(not same(one["parameter"], json.loads(one["value"])["architecture"]) for one in export)
-
-
-def photograph(url: str, picture: Path, *, until: str, hide: str = "", width: int = 1500, height: int = 1100) -> str:
-    """Open NNI's page in a headless Chromium, wait until it shows a text, write a PNG, and return its whole text.
-
-    ``hide`` is the path of a temporary folder, shown as ``~``: pictures do not tell about the machine.
-    """
-    from selenium import webdriver
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-    for flag in (*flags, f"--window-size={width},{height}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        driver.set_page_load_timeout(60)
-        driver.get(url)
-        WebDriverWait(driver, 60).until(lambda page: until in page.find_element(By.TAG_NAME, "body").text)
-        time.sleep(2)  # until the curves have grown
-        text = str(driver.find_element(By.TAG_NAME, "body").text)
-        if hide:
-            driver.execute_script(_HIDE, hide)
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        driver.save_screenshot(str(picture))
-        return text
-    finally:
-        driver.quit()
-
-
-_HIDE = """
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) walker.currentNode.textContent = walker.currentNode.textContent.replace(arguments[0], "~");
-"""

@@ -11,7 +11,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from nni_runs import Experiment, photograph
+from nni_runs import Experiment
+from webpages import photograph
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "nni" / "weaknas_nasbench201.yml"
 

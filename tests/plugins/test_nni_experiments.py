@@ -18,7 +18,8 @@ pytest.importorskip("nni", reason="NNI is not installed: pip install 'nasplug[nn
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks" / "reproduce"))
-from nni_runs import Experiment, photograph, wrong_pairs  # type: ignore  # noqa: E402
+from nni_runs import Experiment, wrong_pairs  # type: ignore  # noqa: E402
+from webpages import photograph  # type: ignore  # noqa: E402
 
 from nasplug import registry  # noqa: E402
 from nasplug.benchmarks import open_benchmark  # noqa: E402
