@@ -26,7 +26,9 @@ from nasplug.plugins.optuna.problem import TableProblem
 def searched(storage: str, trials: int) -> optuna.Study:
     """Return a study of that many trials of ``weaknas`` on NAS-Bench-201's CIFAR-10, in a storage."""
     sampler = NasSampler("weaknas", space="nasbench201", seed=0)
-    study = optuna.create_study(storage=storage, study_name="nasbench201-cifar10", direction="maximize", sampler=sampler)
+    study = optuna.create_study(
+        storage=storage, study_name="nasbench201-cifar10", direction="maximize", sampler=sampler
+    )
     study.optimize(TableProblem("nasbench201-cifar10"), n_trials=trials)
     return study
 

@@ -12,8 +12,8 @@ if not (shutil.which("chromium") and shutil.which("chromedriver")):
     pytest.skip("needs Chromium: apt-get install chromium chromium-driver", allow_module_level=True)
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "reproduce"))
-from dashboard_screenshot import dashboard, searched  # type: ignore  # noqa: E402
-from webpages import photograph  # type: ignore  # noqa: E402
+from dashboard_screenshot import dashboard, searched  # type: ignore
+from webpages import photograph  # type: ignore
 
 
 def test_a_trial_shows_its_architecture_what_is_reported_and_what_it_costs(tmp_path):
