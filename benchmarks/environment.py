@@ -7,7 +7,6 @@ import importlib
 import inspect
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from nasplug.machine import memory_gib, processor
 
 __all__ = ["LIBRARIES", "code_digest", "environment", "libraries", "one_thread"]
 
@@ -31,27 +32,10 @@ def environment() -> dict[str, Any]:
         "libraries": libraries(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpu_count": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": memory_gib(),
     }
-
-
-def _processor() -> str | None:
-    """Return what the processor calls itself, None where the system does not tell."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or None
-
-
-def _memory_gib() -> float | None:
-    """Return the machine's memory, None where the system does not tell."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def libraries() -> dict[str, str]:

@@ -9,8 +9,6 @@ Shapes: n architectures.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import platform
 import re
@@ -18,9 +16,9 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,15 +27,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplug import registry
-from nasplug.cost_models.units import require_milliseconds
+from nasplug.cost_models.measurements import BLOCK_S, COLUMNS, Content, Measurement, append, mend, read_content
 from nasplug.errors import DataError, InputError
+from nasplug.machine import processor
 from nasplug.packages import require
 from nasplug.spaces import Genotypes, Space
 
-__all__ = ["Measurement", "Protocol", "busy", "drift", "latencies", "machine_name", "measure", "read_measurements"]
+__all__ = ["Protocol", "busy", "drift", "machine_name", "measure"]
 
-BLOCK_S = 0.02
 WARM_UP_S = 0.05
 
 Engine = Literal["eager", "onnxruntime"]
@@ -95,45 +92,6 @@ class Protocol:
         return f"{self.engine} on {where}, {self.batch}x{self.channels}x{self.side}x{self.side}{classes}{sizes}"
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One row of a measurement file; what has a default may be missing from a file that is written by hand.
-
-    Attributes:
-        space: of the architecture.
-        architecture: its string.
-        latency_ms: median of the blocks.
-        spread: of the blocks, relative (:class:`Protocol`); NaN where it is unknown.
-        noisy: the spread stayed too wide in every attempt; the one with the least is reported.
-        attempts: how often it was measured.
-        passes: forward passes in all; 0 where it is unknown.
-        protocol: what makes rows comparable.
-        machine: processor, or graphics card.
-        software: versions.
-        load: other work as the system saw it, in busy cores; empty where it does not say.
-        measured_at: UTC.
-    """
-
-    space: str
-    architecture: str
-    latency_ms: float
-    spread: float = np.nan
-    noisy: bool = False
-    attempts: int = 1
-    passes: int = 0
-    protocol: str = ""
-    machine: str = ""
-    software: str = ""
-    load: str = ""
-    measured_at: str = ""
-
-
-COLUMNS = tuple(one.name for one in fields(Measurement))
-"""Of a file that :func:`measure` writes."""
-NEEDED = COLUMNS[:3]
-"""Of any measurement file."""
-
-
 def measure(
     space: Space,
     genotypes: Genotypes,
@@ -168,7 +126,7 @@ def measure(
     genotypes = space.check(genotypes)
     strings = space.to_string(genotypes)
     machine, held = machine_name(protocol.device), {}
-    content = _read(path) if path.exists() else _Content()
+    content = read_content(path) if path.exists() else Content()
     if content.columns != COLUMNS:
         raise DataError(
             f"{path} cannot be continued, its columns are {', '.join(content.columns)} and not those of a file that "
@@ -183,13 +141,13 @@ def measure(
             )
         held[row.architecture] = row
     if not held.keys() >= set(strings):
-        _mend(path, content)
+        mend(path, content)
     with _threads(protocol.threads):
         for string, genotype in zip(strings, genotypes, strict=True):
             if string not in held:
                 run = _runner(space, genotype, protocol, seed)
                 held[string] = _measured((space.name, string), run, protocol, machine, clock)
-                _append(path, held[string])
+                append(path, held[string])
             yield held[string]
 
 
@@ -354,138 +312,9 @@ def machine_name(device: str) -> str:
         if int(device.partition(":")[2] or 0) >= seen:
             raise InputError(f"torch sees {seen} CUDA devices here, not {device!r}; measure on another, or on cpu")
         return torch.cuda.get_device_name(device)
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return processor() or platform.machine()
 
 
 def _software(engine: Engine) -> str:
     packages = ("torch",) if engine == "eager" else ("torch", "onnxruntime")
     return ", ".join(f"{package} {version(package)}" for package in packages)
-
-
-# -- files -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What a file holds: ``kept`` of its ``size`` bytes, the rest being an unfinished line; nothing by default."""
-
-    columns: tuple[str, ...] = COLUMNS
-    rows: Sequence[Measurement] = ()
-    kept: int = 0
-    size: int = 0
-
-
-def _mend(path: Path, content: _Content) -> None:
-    """Cut an unfinished last line off the file, or end it where it is a row."""
-    if not content.size:
-        return
-    try:
-        with path.open("rb+") as file:
-            if content.kept < content.size:
-                file.truncate(content.kept)
-            file.seek(max(content.kept - 1, 0))
-            missing = {b"": b"", b"\n": b"", b"\r": b"\n"}.get(file.read(1), b"\r\n")
-            file.write(missing)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _append(path: Path, row: Measurement) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not path.exists() or not path.stat().st_size
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(asdict(row))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"cannot write {path} ({error.strerror}); free space, or choose another file")
-
-
-def read_measurements(path: Path) -> list[Measurement]:
-    """Return the rows of a measurement file, which stays as it is.
-
-    The columns ``space``, ``architecture`` and ``latency_ms`` are needed; the others, and their values, may be missing.
-    A last line without its end counts where it is a whole row, and is passed over where it is not: killed runs leave
-    such.
-
-    Raises: DataError where the file is missing or lacks a column, or a line is no measurement.
-    """
-    return list(_read(path).rows)
-
-
-def _read(path: Path) -> _Content:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read the measurements {path} ({error.strerror})") from error
-    if f"{','.join(COLUMNS)}\r\n".encode().startswith(data):  # empty, or a heading and no more
-        return _Content(size=len(data))
-    end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 or len(data)
-    reader = None
-    try:
-        reader = csv.DictReader(io.StringIO(data[:end].decode("utf-8-sig"), newline=""))
-        columns = tuple(reader.fieldnames or ())
-        if missing := [name for name in NEEDED if name not in columns]:
-            has = ", ".join(columns)
-            raise ValueError(f"without the columns {', '.join(missing)}; expected {', '.join(NEEDED)}, it has {has}")
-        rows = [_row(row) for row in reader]
-    except (ValueError, csv.Error) as error:
-        line = reader.line_num if reader else 1
-        raise DataError(f"{path} is not a file of measurements, line {line}: {error}") from error
-    try:
-        rows += [_row(row) for row in csv.DictReader([data[end:].decode("utf-8")], columns)]
-    except (ValueError, csv.Error):
-        return _Content(columns, rows, end, len(data))
-    return _Content(columns, rows, len(data), len(data))
-
-
-def _row(row: Mapping[Any, Any]) -> Measurement:
-    """Return a line as :class:`csv.DictReader` reads it; raises ValueError where it is no measurement."""
-    # The reader says by None that a line has more or fewer values than the heading.
-    if None in row or None in row.values():
-        raise ValueError("expected as many values as columns; architectures with commas stand in quotes")
-    kinds: dict[str, Callable[[str], Any]] = {
-        "latency_ms": float,
-        "spread": float,
-        "noisy": "True".__eq__,
-        "attempts": int,
-        "passes": int,
-    }
-    given = {name: kinds.get(name, str)(row[name]) for name in COLUMNS if row.get(name)}
-    if missing := [name for name in NEEDED if name not in given]:
-        raise ValueError(f"no {', '.join(missing)}")
-    if not 0 < given["latency_ms"] < np.inf:
-        raise ValueError(f"latency {given['latency_ms']}; expected finite milliseconds above zero")
-    return Measurement(**given)
-
-
-def latencies(rows: Sequence[Measurement]) -> tuple[Space, Genotypes, NDArray[np.float64]]:
-    """Return the space, genotypes ``(n, s)`` and milliseconds ``(n,)`` of measurements.
-
-    The unit is believed where passes and milliseconds multiply to a measurement's duration, else checked by range.
-
-    Raises: DataError for no rows, more than one space, or another unit; UnknownNameError for a space that is not
-        registered; InputError for a string that is no architecture of it.
-    """
-    spaces = {row.space for row in rows}
-    if len(spaces) != 1:
-        raise DataError(f"expected measurements of one space, got {len(rows)} of {sorted(spaces) or 'none'}")
-    space: Space = registry.load("space", spaces.pop())()
-    ms = np.array([row.latency_ms for row in rows])
-    if np.median(ms * np.array([row.passes for row in rows])) < 1e3 * BLOCK_S:
-        require_milliseconds(ms, "the measurements")
-    return space, space.from_string([row.architecture for row in rows]), ms

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from nasplug.benchmarks.trained.build import PLANS
 from nasplug.benchmarks.trained.training import Recipe
 from nasplug.errors import DataError, MissingDependencyError
 from nasplug.images import load_images
+from nasplug.machine import processor
 from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules import complexity
 from nasplug.spaces.nasbench201 import OPERATIONS as CELL_OPERATIONS
@@ -482,14 +484,7 @@ def page(cards: list[Card], figures: dict[str, str]) -> Iterator[str]:
 
 def hardware() -> str:
     """Return the processor and its cores."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    import os
-
-    return f"{os.cpu_count()} cores of {model}"
+    return f"{os.cpu_count()} cores of {processor() or platform.machine()}"
 
 
 def main() -> int:

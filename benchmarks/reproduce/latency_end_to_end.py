@@ -23,7 +23,8 @@ from nasplug.benchmarks import open_benchmark
 from nasplug.benchmarks.search import Arena, search
 from nasplug.cost_models.accuracy import accuracy
 from nasplug.cost_models.constraint import affordable
-from nasplug.cost_models.measuring import Protocol, busy, drift, latencies, measure
+from nasplug.cost_models.measurements import latencies
+from nasplug.cost_models.measuring import Protocol, busy, drift, measure
 from nasplug.spaces import NASBench201
 from nasplug.strategies.weaknas import WeakNAS
 

@@ -7,7 +7,7 @@ a round sees tests in an order of its own. The suite runs the examples and the t
 passed, failed and were skipped, and the minutes of each round; then every test that failed, and in which rounds. Exits
 1 where one did.
 
-Rounds are kept under OUT/rounds and not run again. A round takes about six minutes on two cores. Run it from a clone.
+Rounds are kept under OUT/rounds and not run again. A round takes about nine minutes on two cores. Run it from a clone.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ def _latencies(data: str, device: str | None) -> tuple[Space, Genotypes, NDArray
     from nasplug.benchmarks.catalog import open_benchmark
     from nasplug.benchmarks.latency_bank import latency_bank, latency_devices
     from nasplug.benchmarks.table import TableBenchmark
-    from nasplug.cost_models.measuring import latencies, read_measurements
+    from nasplug.cost_models.measurements import latencies, read_measurements
 
     if data.endswith(".csv"):
         if device is not None:
