@@ -1,7 +1,6 @@
 """From the records of a comparison to ``summary.json``: everything that a table, a report or a reader needs.
 
-The summary is a function of ``results.parquet`` and ``timings.parquet`` alone; what a benchmark's table says of itself
-(exact baselines, provenance) travels in the metadata of the first, the machine in that of the second.
+The summary is a function of ``results.parquet`` and ``timings.parquet`` alone (:mod:`nasplug.benchmarks.records`).
 
 Shapes:
     r: runs of one strategy on one benchmark; t: queries of the longest of them; k: strategies; b: benchmarks.
@@ -11,23 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nasplug.benchmarks import statistics
 from nasplug.benchmarks.base import Signal
 from nasplug.benchmarks.checklist import fill_checklist
-from nasplug.benchmarks.results import COST, META_KEY
-from nasplug.errors import DataError
+from nasplug.benchmarks.records import Floats, Runs, read_runs
 from nasplug.files import write_whole
 
 __all__ = ["SCHEMA", "summarise", "write_summary"]
@@ -35,76 +29,13 @@ __all__ = ["SCHEMA", "summarise", "write_summary"]
 SCHEMA = 1
 SECONDS_POINTS = 60
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """The finished runs of one strategy on one benchmark, by rising seed, with the baselines of each run's labels.
-
-    Where a strategy stops trainings early, some runs make fewer queries: theirs end in queries that cost nothing.
-    """
-
-    benchmark: str
-    strategy: str
-    seeds: NDArray[np.int64]
-    values: Floats
-    """What the search saw, ``(r, t)``, NaN where it did not finish."""
-    reports: Floats
-    failed: NDArray[np.bool_]
-    stopped: NDArray[np.bool_]
-    spent: Floats
-    """Of the budget, when each evaluation ends: the number of the query, where evaluations are bought whole."""
-    cost_s: Floats
-    suggest_ms: Floats
-    costs: Mapping[str, Floats]
-    """What each architecture costs, ``(r, t)`` a metric; only metrics that the benchmark holds."""
-    architectures: NDArray[np.object_]
-    """What each run recommends, ``(r,)``; None where nothing finished."""
-    baselines: Sequence[Mapping[str, Any]] | None
-    """One a run, None where the benchmark's architectures cannot be listed."""
-
-    def baseline(self, key: str) -> Floats:
-        """Return a number of the table under each run's training seed, ``(r,)``; NaN where unknown."""
-        if self.baselines is None:
-            return np.full(len(self.seeds), math.nan)
-        return np.array([one[key] for one in self.baselines])
-
-    @cached_property
-    def curve(self) -> Floats:
-        """Report label of the incumbent after each query, ``(r, t)``: chosen by what the search saw."""
-        best = statistics.incumbents(self.values)
-        return np.where(best < 0, math.nan, np.take_along_axis(self.reports, np.maximum(best, 0), axis=1))
-
-    @cached_property
-    def final(self) -> Floats:
-        """Report label of what each run recommends, ``(r,)``."""
-        return self.curve[:, -1]
-
-    def final_cost(self, metric: str) -> Floats:
-        """Return what the architecture that each run recommends costs, ``(r,)``."""
-        best = statistics.incumbents(self.values)[:, -1]
-        return np.where(best < 0, math.nan, self.costs[metric][np.arange(len(best)), np.maximum(best, 0)])
-
-    @cached_property
-    def seconds(self) -> Floats:
-        """Simulated seconds spent when each evaluation ends, ``(r, t)``; one that failed counts nothing."""
-        return np.cumsum(np.where(self.failed, 0.0, self.cost_s), axis=1)
-
-    def spent_until(self, values: Floats, target: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Return what of the budget is spent when ``values (r, t)`` reach a target, all of it where they do not."""
-        query, reached = statistics.queries_until(values, target)
-        return np.where(reached, self.spent[np.arange(len(query)), query - 1], self.spent[:, -1]), reached
-
 
 def summarise(folder: Path) -> dict[str, Any]:
     """Return the summary of an output folder, JSON-ready: NaN is None.
 
     Raises: DataError where the files of a comparison are missing or damaged.
     """
-    results, facts = _read(folder / "results.parquet")
-    timings, machine = _read(folder / "timings.parquet")
-    runs = list(_runs(results, timings, facts))
+    runs, facts, machine = read_runs(folder)
     pairwise = [pair for name in facts["benchmarks"] for pair in _pairwise([r for r in runs if r.benchmark == name])]
     rows = [_row(one, facts, pairwise) for one in runs]
     ranks = _ranks(rows, facts["strategies"])
@@ -144,90 +75,10 @@ def write_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
-    if not path.is_file():
-        raise DataError(f"{path} is missing; run 'nasplug compare --out {path.parent}' to make it")
-    try:
-        table = pq.read_table(path)
-        meta = json.loads((table.schema.metadata or {})[META_KEY])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} is not a file of 'nasplug compare' ({error}); run it again on this folder") from error
-    return table, meta
-
-
-def _runs(results: pa.Table, timings: pa.Table, facts: Mapping[str, Any]) -> Iterator[_Runs]:
-    """Yield strategies in the order of the study, benchmark by benchmark; one without a finished run is left out."""
-    if not len(results):
-        return
-    try:
-        starts = np.flatnonzero(_column(results, "query") == 1)
-        lengths = np.diff(starts, append=len(results))
-        names = [np.asarray(results[key].to_pylist(), dtype=object)[starts] for key in ("benchmark", "strategy")]
-        seeds = results["seed"].to_numpy()[starts]
-        status = np.asarray(results["status"].to_pylist(), dtype=object)
-        spent = _column(results, "spent" if "spent" in results.column_names else "query")
-        costs = {
-            key.removeprefix(COST): _by_run(_column(results, key), lengths, math.nan)
-            for key in results.column_names
-            if key.startswith(COST)
-        }
-        values = _by_run(np.where(status == "ok", _column(results, "value"), math.nan), lengths, math.nan)
-        best = statistics.incumbents(values)[:, -1]
-        architectures = np.array(results["architecture"].take(starts + np.maximum(best, 0)).to_pylist(), dtype=object)
-        architectures[best < 0] = None
-        columns = {
-            "values": values,
-            "reports": _by_run(_column(results, "report_value"), lengths, math.nan),
-            "failed": _by_run(status == "failed", lengths, False),
-            "stopped": _by_run(status == "pruned", lengths, False),
-            "spent": _by_run(spent, lengths, facts["budget"]),
-            "cost_s": _by_run(_column(results, "cost_s"), lengths, 0.0),
-            "suggest_ms": _by_run(_column(timings, "suggest_ms"), lengths, math.nan),
-        }
-    except (KeyError, ValueError) as error:
-        raise DataError(
-            f"results.parquet and timings.parquet do not belong together ({error}); run it again"
-        ) from error
-    for name, about in facts["benchmarks"].items():
-        for strategy in facts["strategies"]:
-            mine = np.flatnonzero((names[0] == name) & (names[1] == strategy))
-            if not len(mine):
-                continue
-            baselines = about["baselines"]
-            yield _Runs(
-                benchmark=name,
-                strategy=strategy,
-                seeds=seeds[mine],
-                baselines=baselines and [baselines[str(int(seed) % about["period"])] for seed in seeds[mine]],
-                architectures=architectures[mine],
-                costs={
-                    metric: found[mine, : lengths[mine].max()]
-                    for metric, found in costs.items()
-                    if not np.isnan(found[mine]).all()
-                },
-                **{key: column[mine, : lengths[mine].max()] for key, column in columns.items()},
-            )
-
-
-def _by_run(column: NDArray[Any], lengths: NDArray[np.int64], fill: float) -> NDArray[Any]:
-    """Return a column with one row a run, ``(runs, longest)``; shorter runs end in ``fill``."""
-    made = np.full((len(lengths), lengths.max(initial=0)), fill, dtype=column.dtype)
-    made[np.arange(made.shape[1]) < lengths[:, None]] = column
-    return made
-
-
-def _column(table: pa.Table, key: str) -> Floats:
-    values: Floats = table[key].to_numpy().astype(np.float64)
-    return values
-
-
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _row(runs: _Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(runs: Runs, facts: Mapping[str, Any], pairwise: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     about = facts["benchmarks"][runs.benchmark]
     search, report = Signal.parse(about["search_signal"]), Signal.parse(about["report_signal"])
     value, mean = runs.final, runs.baseline("random_mean")
@@ -295,7 +146,7 @@ def _standard_error(samples: NDArray[Any]) -> float:
 # -- strategies against each other -----------------------------------------------------------------------------------
 
 
-def _pairwise(runs: Sequence[_Runs]) -> list[dict[str, Any]]:
+def _pairwise(runs: Sequence[Runs]) -> list[dict[str, Any]]:
     """Compare every two strategies of one benchmark on the seeds that both finished; Holm over all of these pairs."""
     pairs: list[dict[str, Any]] = []
     for a, b in combinations(runs, 2):
@@ -360,7 +211,7 @@ def _ranks(rows: Sequence[Mapping[str, Any]], strategies: Sequence[str]) -> dict
     }
 
 
-def _overall(runs: Sequence[_Runs], strategies: Sequence[str], benchmarks: Sequence[str]) -> list[dict[str, Any]]:
+def _overall(runs: Sequence[Runs], strategies: Sequence[str], benchmarks: Sequence[str]) -> list[dict[str, Any]]:
     """Average what may be averaged over the benchmarks where every strategy finished; intervals are over runs."""
     found = []
     for strategy in strategies if benchmarks else ():
@@ -385,7 +236,7 @@ def _overall(runs: Sequence[_Runs], strategies: Sequence[str], benchmarks: Seque
 # -- architectures and what they cost --------------------------------------------------------------------------------
 
 
-def _best(runs: Sequence[_Runs], benchmark: str) -> dict[str, Any] | None:
+def _best(runs: Sequence[Runs], benchmark: str) -> dict[str, Any] | None:
     """Return the recommended architecture with the best report label, a mean over the runs that recommend it.
 
     Chosen with hindsight: no search saw that label.
@@ -411,14 +262,14 @@ def _best(runs: Sequence[_Runs], benchmark: str) -> dict[str, Any] | None:
 
 
 def _cost_metrics(
-    runs: Sequence[_Runs], benchmark: str, about: Mapping[str, Any]
+    runs: Sequence[Runs], benchmark: str, about: Mapping[str, Any]
 ) -> list[tuple[str, list[list[float]] | None]]:
     """Return the metrics of cost that a benchmark holds, each with the front of all its architectures if known."""
     held = dict.fromkeys(metric for one in runs if one.benchmark == benchmark for metric in one.costs)
     return [(metric, about["fronts"].get(metric)) for metric in held]
 
 
-def _pareto(metric: str, runs: Sequence[_Runs], front: list[list[float]] | None) -> dict[str, Any]:
+def _pareto(metric: str, runs: Sequence[Runs], front: list[list[float]] | None) -> dict[str, Any]:
     """Return cost against report label: what each run recommends, and the front of all that a strategy bought.
 
     ``short_of_front_mean`` is how much better the best architecture that costs no more is, as a mean over runs.
@@ -446,7 +297,7 @@ def _pareto(metric: str, runs: Sequence[_Runs], front: list[list[float]] | None)
 # -- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _horizon(runs: Sequence[_Runs], benchmark: str) -> Floats | None:
+def _horizon(runs: Sequence[Runs], benchmark: str) -> Floats | None:
     """Return the instants of a benchmark's time curves, from its first finished evaluation to its last run's end."""
     seconds = [one.seconds for one in runs if one.benchmark == benchmark]
     if not all(np.isfinite(one).all() for one in seconds):
@@ -459,7 +310,7 @@ def _horizon(runs: Sequence[_Runs], benchmark: str) -> Floats | None:
     return np.geomspace(first, last, SECONDS_POINTS)
 
 
-def _anytime(runs: _Runs, horizon: Floats | None) -> dict[str, Any]:
+def _anytime(runs: Runs, horizon: Floats | None) -> dict[str, Any]:
     """Median and quartiles over runs of the incumbent's report label, against queries and simulated seconds.
 
     Regret is measured against each run's own optimum, which moves with the training seeds that it reports. A query of
