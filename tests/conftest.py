@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import random
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,22 @@ if TYPE_CHECKING:
     from nasplug.benchmarks import Benchmark
 
 REFERENCE_VARIABLE = "NASPLUG_REFERENCE_DATA"
+SEED_VARIABLE = "NASPLUG_TEST_SEED"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin every test with the same global random streams, so that it is the same in any order of tests.
+
+    Another number in NASPLUG_TEST_SEED shows which tests hold for lucky weights only.
+    """
+    import numpy as np
+
+    seed = int(os.environ.get(SEED_VARIABLE, "0"))
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
 
 
 def _reference_folder() -> Path | None:

@@ -359,7 +359,7 @@ def test_soft_gates_come_to_the_slim_network_as_the_scale_grows(name):
             gated.set_mode("soft", scale)
             gaps.append(float((gated(images()) - slim).abs().max()))
     assert gaps[2] < 0.1 * gaps[0]
-    assert gaps == sorted(gaps, reverse=True) or gaps[2] < 1e-12
+    assert gaps[1:] == sorted(gaps[1:], reverse=True)  # where gates still are near one half, more need not be nearer
     assert gaps[3] < 1e-12
     assert gaps[4] < 1e-12
 
