@@ -7,8 +7,8 @@ from torch import nn
 from nasplug.images import load_images
 from nasplug.spaces.modules.counting import count_params
 from nasplug.spaces.modules.gating import Gated
+from nasplug.strategies.supernet.channel_gates import Aim, Gating, Phases, space_of
 from nasplug.strategies.supernet.data import halves
-from nasplug.strategies.supernet.dnal import Aim, Gating, Phases, space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 torch.set_num_threads(1)

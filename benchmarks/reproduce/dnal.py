@@ -68,8 +68,8 @@ from nasplug.spaces.modules.gating import Gated
 from nasplug.spaces.modules.onnx_files import write_onnx
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.spaces.modules.slimming import slimmed
+from nasplug.strategies.supernet.channel_gates import Aim, Gating, Phases, space_of
 from nasplug.strategies.supernet.data import Part, halves, report_part
-from nasplug.strategies.supernet.dnal import Aim, Gating, Phases, space_of
 
 Build = Callable[..., nn.Module]
 BUDGETS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)

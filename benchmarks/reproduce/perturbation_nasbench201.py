@@ -80,7 +80,7 @@ def shared_ranks(spec: str, seed: int, folder: Path, labels: Mapping[str, NDArra
     """Return how the accuracy with shared weights ranks random architectures, against every label."""
     import torch
 
-    from nasplug.strategies.supernet.single_paths import SinglePaths, path_mixture
+    from nasplug.strategies.supernet.random_paths import SinglePaths, path_mixture
 
     torch.set_num_threads(1)
     strategy = registry.configure("strategy", f"{spec}:folder={folder}", SPACE)

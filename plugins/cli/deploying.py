@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nasplug.strategies.supernet.deployment import Deployment
-    from nasplug.strategies.supernet.elastic_search import EAS
+    from nasplug.strategies.supernet.eas import EAS
 
 UNITS = {"flops": "multiply-adds", "params": "parameters", "latency": "ms"}
 
@@ -85,7 +85,7 @@ def deploy(
 def _configured(strategy: str, tasks: str | None, kind: str, cost_model: str | None) -> EAS:
     from nasplug.registry import Spec, configure
     from nasplug.spaces import Elastic
-    from nasplug.strategies.supernet.elastic_search import EAS
+    from nasplug.strategies.supernet.eas import EAS
 
     spec = Spec.parse(strategy)
     options = dict(spec.options)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from nasplug.errors import InputError
 from nasplug.spaces.modules.supernets import Supernet
 from nasplug.strategies.supernet.data import Halves
+from nasplug.strategies.supernet.decision_ranking import ranked
 from nasplug.strategies.supernet.evaluation import evaluator, require_masks
 from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.mixture import UNDECIDED, MixtureTraining, Recipe, cosine
-from nasplug.strategies.supernet.ranking import ranked
 from nasplug.strategies.supernet.selectors import Perturbation, magnitude, strongest_inputs
 
 __all__ = ["Differentiable", "Selecting"]

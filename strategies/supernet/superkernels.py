@@ -20,9 +20,9 @@ from nasplug.spaces import Genotypes, Space
 from nasplug.spaces.modules.recalibration import recalibrate
 from nasplug.spaces.modules.single_path import Supernet
 from nasplug.strategies.supernet.data import Halves
+from nasplug.strategies.supernet.decision_ranking import LONGEST
 from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.priced import Price
-from nasplug.strategies.supernet.ranking import LONGEST
 
 __all__ = ["Aim", "Recipe", "SuperkernelTraining", "likeliest", "nearest"]
 

@@ -189,7 +189,7 @@ class SinglePathOneShot(WeightSharing):
         return Ranking(self.ranking, self.population, self.generations).stages(self.epochs_on(images))
 
     def _method(self, images: Images, seed: int) -> Method:
-        from nasplug.strategies.supernet.single_paths import SinglePaths
+        from nasplug.strategies.supernet.random_paths import SinglePaths
 
         net, data = self.parts(images, seed)
         recipe = self.recipe(images)

@@ -19,9 +19,9 @@ from nasplug.spaces.modules.gating import Gated
 from nasplug.spaces.modules.proxyless import SuperProxyless
 from nasplug.spaces.modules.seeding import seeded
 from nasplug.strategies import History, Strategy, trial_rng
-from nasplug.strategies.supernet.channel_gates import DNAL
+from nasplug.strategies.supernet.channel_gates import Aim, Gating, Phases, space_of
 from nasplug.strategies.supernet.data import Halves, Part, halves
-from nasplug.strategies.supernet.dnal import Aim, Gating, Phases, space_of
+from nasplug.strategies.supernet.dnal import DNAL
 
 IMAGE = (1, 8, 8)
 SHORT = Phases(2, 5, 2, batch_size=20)

@@ -20,7 +20,7 @@ from nasplug.spaces.modules import complexity
 from nasplug.spaces.modules.layout import ELASTIC_SMALL
 from nasplug.spaces.subspace import Subspace
 from nasplug.strategies import History, trial_rng
-from nasplug.strategies.supernet.elastic_search import EAS
+from nasplug.strategies.supernet.eas import EAS
 from nasplug.strategies.supernet.elastic_training import dropped, masked
 from nasplug.strategies.supernet.tasks import ALL, Tasks, read_tasks
 

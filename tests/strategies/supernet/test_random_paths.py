@@ -7,7 +7,7 @@ from nasplug.spaces import NASBench201
 from nasplug.spaces.modules.supernets import supernet
 from nasplug.strategies.supernet.mixture import Recipe
 from nasplug.strategies.supernet.path_ranking import Ranking
-from nasplug.strategies.supernet.single_paths import SinglePaths, path_mixture
+from nasplug.strategies.supernet.random_paths import SinglePaths, path_mixture
 
 SPACE = NASBench201()
 RANKING = Ranking(population=4, generations=2)

@@ -18,11 +18,11 @@ from nasplug.spaces.modules.supernets import Supernet
 from nasplug.strategies.history import History
 from nasplug.strategies.ofa_evolution import OFAEvolution
 from nasplug.strategies.supernet.data import Halves
+from nasplug.strategies.supernet.decision_ranking import LONGEST
 from nasplug.strategies.supernet.evaluation import recalibrated
 from nasplug.strategies.supernet.method import Method, Selection
 from nasplug.strategies.supernet.mixture import Recipe
 from nasplug.strategies.supernet.path_ranking import TRAINING_STAGES, Ranking
-from nasplug.strategies.supernet.ranking import LONGEST
 
 __all__ = ["SinglePaths", "path_mixture"]
 
