@@ -20,7 +20,7 @@ from nasplug.machine import memory_gib, processor
 __all__ = ["LIBRARIES", "code_digest", "environment", "libraries", "one_thread"]
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "joblib", "optuna", "nni", "torch")
-_LOOP = tuple(f"nasplug.benchmarks.{name}" for name in ("base", "compare", "meter", "search", "table"))
+_LOOP = tuple(f"nasplug.benchmarks.{name}" for name in ("base", "compare", "meter", "results", "search", "table"))
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -8,7 +8,6 @@ Needs optuna-dashboard, Chromium with its driver (Debian: ``apt-get install chro
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -55,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        storage = f"sqlite:///{os.path.join(folder, 'study.db')}"
+        storage = f"sqlite:///{Path(folder) / 'study.db'}"
         best = searched(storage, options.trials).best_trial
         with dashboard(storage) as page:
             photograph(f"{page}/studies/1/trials?numbers={best.number}", options.picture, until="architecture")

@@ -1,4 +1,7 @@
-"""Scores of channel gates brought down to a budget: every group keeps its best channels, dear groups fewer of them."""
+"""Scores of channel gates brought down to a budget: every group keeps its best channels, dear groups fewer of them.
+
+Shapes: C channels of a group.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ class ChannelBudget:
     gradients. So groups that the network needs are told apart by their price alone. What can vanish as a whole, a
     branch, also counts how far training has moved its mean score, against the mean of all such.
 
+    Ours: DNAL as published has a penalty and no budget.
+
     Args:
         choice: from scores to widths and costs.
         start: score that all gates begin with.
@@ -33,7 +38,12 @@ class ChannelBudget:
         self.levels = {name: 0.0 for name in choice.gated.gates if name not in choice.required}
 
     def press(self, prices: Mapping[str, float], share: float) -> None:
-        """Lower the scores, each group's by its price, no further than to a share of the full network's cost."""
+        """Lower the scores, each group's by its price, no further than to a share of the full network's cost.
+
+        Args:
+            prices: of a channel of each group, 1 on average (:meth:`ChannelChoice.prices`).
+            share: in (0, 1].
+        """
         choice = self.choice
         present = choice.scores()
         for name in self.levels:
@@ -58,6 +68,7 @@ class ChannelBudget:
                 self.means[name] = float(scores.mean())
 
     def _ranks(self, scores: Mapping[str, NDArray[np.float64]], unit: float) -> dict[str, NDArray[np.float64]]:
+        """Return comparable scores ``(C,)`` of each group, ``unit`` being what a level counts one for."""
         found = {}
         for name, one in scores.items():
             behind = (-one).argsort(kind="stable").argsort(kind="stable")  # 0 for the best

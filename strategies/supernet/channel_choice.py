@@ -41,6 +41,8 @@ ALTERNATIVES = 20
 class ChannelChoice:
     """Which channels the scores of a gated network leave, floors and levels applied, and what that costs.
 
+    Source: the threshold is that of DNAL (arXiv 2103.02126). Floors, levels and costs beyond a count are ours.
+
     Args:
         gated: the network with its gates.
         space: of its widths; architectures are rounded up to its levels.
@@ -49,7 +51,7 @@ class ChannelChoice:
         floor: channels that every group keeps without which nothing gets through the network.
         share: of its channels that such a group keeps at least.
 
-    Raises: InputError for a cost model that predicts no number above zero.
+    Raises: InputError, here and in :meth:`cost`, for a cost model that predicts no number above zero.
     """
 
     def __init__(
@@ -133,7 +135,10 @@ class ChannelChoice:
         return rows[np.argsort(np.abs(total), kind="stable")][:ALTERNATIVES]
 
     def cost(self, genotype: NDArray[np.int64], masks: Masks | None = None) -> float:
-        """Return the cost of widths; which channels they are makes no difference but where a branch is closed."""
+        """Return the cost of widths ``(s,)``: channels, parameters, multiply-adds or milliseconds.
+
+        Which channels they are, masks ``(C,)`` a group, makes no difference but where a branch is closed.
+        """
         if self.kind == "count":
             return float(self.space.counts(genotype[None]).sum())
         if self.model is not None:

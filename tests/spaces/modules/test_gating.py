@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -359,7 +360,8 @@ def test_soft_gates_come_to_the_slim_network_as_the_scale_grows(name):
             gated.set_mode("soft", scale)
             gaps.append(float((gated(images()) - slim).abs().max()))
     assert gaps[2] < 0.1 * gaps[0]
-    assert gaps[1:] == sorted(gaps[1:], reverse=True)  # where gates still are near one half, more need not be nearer
+    # Where gates are near one half, a larger scale need not be nearer; at the end nothing but rounding is left.
+    assert all(after <= before + 1e-12 for before, after in pairwise(gaps[1:]))
     assert gaps[3] < 1e-12
     assert gaps[4] < 1e-12
 
