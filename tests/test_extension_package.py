@@ -31,7 +31,7 @@ print(len(rows), value.max())
 SEARCH = ("search", "-b")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that pip put the package into; built from a copy, as a build writes beside its source."""
     folder = tmp_path_factory.mktemp("extension")

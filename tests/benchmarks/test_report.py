@@ -223,14 +223,14 @@ def make_study(
     return summary
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     make_study(folder)
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(study_folder: Path) -> str:
     return write_report(study_folder).read_text(encoding="utf-8")
 
@@ -572,7 +572,7 @@ def test_missing_extra_names_its_remedy(broken: Path, package: str, monkeypatch:
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(study_folder: Path, page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium that shows the report."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")

@@ -58,7 +58,7 @@ class Clairvoyant(Strategy):
         return self.space.all()[[self.index]] if len(history) == 1 else self.space.sample(n, rng)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(small_table, tmp_path_factory):
     """A finished study: random, one that climbs, and one that cheats."""
     patch = pytest.MonkeyPatch()
@@ -78,7 +78,7 @@ def folder(small_table, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def summary(folder):
     return write_summary(folder)
 

@@ -31,7 +31,7 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder that no other test adds tables to; what is out of the box is converted once for all pages."""
     return tmp_path_factory.mktemp("pages-data")

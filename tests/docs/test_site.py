@@ -16,7 +16,7 @@ LOADED = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=["']?(
 LOADED_BY_CSS = re.compile(r"""(?:url\(|@import )["']?(?:https?:)?//""")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("mkdocs", "material", "mkdocstrings_handlers.python"):
         pytest.importorskip(package, reason="the site is built by nasplug[docs]")

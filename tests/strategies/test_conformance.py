@@ -166,7 +166,7 @@ print(json.dumps({"sequences": sequences, "loaded": loaded}))
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def elsewhere() -> dict:
     """What two fresh processes with different hash seeds propose."""
     answers = []

@@ -25,7 +25,7 @@ from nasplug.benchmarks.trained.build import (
 from nasplug.errors import DataError, InputError, MissingDependencyError, UnknownNameError
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One build for the tests of this file, made by the first of them."""
     return {"folder": tmp_path_factory.mktemp("tiny") / "build"}

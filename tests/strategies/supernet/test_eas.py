@@ -42,7 +42,7 @@ def tasks_file(tmp_path):
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
